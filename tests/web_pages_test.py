@@ -342,3 +342,67 @@ def test_a_corpus_of_pages_does_not_depend_on_the_workers(
   stats = json.loads((tmp_path / "out1/stats.json").read_text())
   assert stats["dropped: web record that is no page"] == 1
   assert stats["dropped: exact duplicate"] >= len(ANSWERS)
+
+
+def _record(kind: str, content: str, **header: str) -> bytes:
+  fields = {name.replace("_", "-"): value for name, value in header.items()}
+  fields |= {"WARC-Type": kind, "Content-Length": str(len(content.encode()))}
+  lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+  return f"WARC/1.0\r\n{lines}\r\n{content}\r\n\r\n".encode()
+
+
+def _kept(path: pathlib.Path, *keep: str) -> list[Any]:
+  settings = texts.Options(keep=keep)
+  return [
+    item.reason if isinstance(item, cleaning.Drop) else item
+    for item in texts.items(str(path), settings)
+  ]
+
+
+def test_texts_of_an_archive_are_kept_by_the_headers_of_their_records(
+  tmp_path: pathlib.Path,
+) -> None:
+  path = tmp_path / "a.wet"
+  path.write_bytes(
+    _record("warcinfo", "Software: a")
+    + b"".join(
+      _record(
+        "conversion",
+        f"Энэ бол {language} хуудас юм.",
+        WARC_Target_URI=f"http://a.mn/{number}",
+        WARC_Identified_Content_Language=language,
+      )
+      for number, language in enumerate(("mon", "rus,mon", "mon"))
+    )
+  )
+  condition = 'WARC-Identified-Content-Language=="mon"'
+  text = ("Энэ бол mon хуудас юм.",)
+  assert _kept(path, condition) == [text, f"not {condition}", text]
+  later = 'warc-target-uri>"http://a.mn/1"'
+  assert _kept(path, condition, later)[2] == text
+  assert _kept(path, later)[:2] == [f"not {later}"] * 2
+  with pytest.raises(options.InputError, match="one field 'languag' among"):
+    _kept(path, "Languag!=null")
+
+
+@pytest.mark.usefixtures("extractor")
+def test_pages_of_an_archive_are_kept_by_the_headers_of_their_answers(
+  tmp_path: pathlib.Path,
+) -> None:
+  answers = [
+    f"HTTP/1.1 200 OK\r\nContent-Type: text/html{charset}\r\nX-Age: {number}"
+    f"\r\n\r\n{PAGE}"
+    for number, charset in enumerate(("", "; charset=utf-8"))
+  ]
+  path = tmp_path / "a.warc"
+  path.write_bytes(
+    b"".join(
+      _record("response", answer, Content_Type="application/http")
+      for answer in answers
+    )
+  )
+  condition = 'Content-Type=="text/html"'
+  page, dropped = _kept(path, condition)
+  assert isinstance(page, web_pages.Page)
+  assert dropped == f"not {condition}"
+  assert _kept(path, "X-Age>=1")[0] == "not X-Age>=1"

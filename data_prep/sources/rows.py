@@ -63,7 +63,8 @@ class Options(options.Group):
     "Condition that a row must meet, for example --keep='language_score>=0.9' "
     "or --keep='quality_warnings==null': a field, one of == != >= <= > <, and "
     "a JSON value. The flag may be given several times; all conditions must "
-    "be met. Other rows are dropped and counted.",
+    "be met. Other rows are dropped and counted. The fields of a web archive "
+    "are the headers of each record, such as WARC-Target-URI.",
   )
   bad_rows: str = tables.bad_rows_option()
 

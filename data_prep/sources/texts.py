@@ -107,7 +107,7 @@ def _items(path: str, settings: Options) -> Iterator[Item]:
   if kind in _ROWS or (kind in _BY_LINE and tables.is_table(path)):
     return rows.documents(rows.table(path, kind), path, settings)
   if kind == contents.WEB_ARCHIVE:
-    return web_archives.items(path, settings.bad_rows)
+    return web_archives.items(path, settings)
   if kind in _WHOLE:
     return _WHOLE[kind](path)
   if settings.bad_rows == "stop":

@@ -7,11 +7,11 @@ member, as Common Crawl has it, or the whole archive was packed again.
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from data_prep.files import storage
-from data_prep.sources import rows, web_pages
+from data_prep.sources import rows, selections, web_pages
 from data_prep.text import cleaning
 
 _MOST_HEADER_LINES = 1000
@@ -20,41 +20,93 @@ _CHUNK = 1 << 20
 _RECORD = re.compile(rb"WARC/\d")
 _HTML = ("text/html", "application/xhtml+xml")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_ADDRESS = "warc-target-uri"
+_FIRST_PAGES = 100  # in which a header that --keep names must occur
 _NO_PAGE = "web record that is no page"
 _BROKEN = "web record with a broken answer"
 
 Item = tuple[str, ...] | web_pages.Page | cleaning.Drop
 
 
-def items(path: str, bad_rows: str) -> Iterator[Item]:
+def items(path: str, settings: rows.Options) -> Iterator[Item]:
   """Yields the lines of each text of a WET file, and each `Page` of a WARC.
 
   Requests, metadata, empty texts and answers without a page (redirects, errors)
   are skipped. A `cleaning.Drop` comes for content of another kind, such as a
-  picture, for a page that is too large, and for an answer that is damaged.
+  picture, for a page that is too large, for an answer that is damaged, and for a
+  page or text whose headers do not meet --keep.
 
   Args:
     path: the path of an archive, compressed or not.
-    bad_rows: the value of --bad_rows. With "leave_out" a `rows.BadRow` comes for
-      a damaged record, and the next whole record follows.
+    settings: the conditions of --keep, and what is done with a damaged record:
+      with --bad_rows=leave_out a `rows.BadRow` comes for it, and the next whole
+      record follows.
 
   Raises:
     storage.DamagedFileError: for an archive that is damaged or truncated, with
-      "stop" alone.
-    options.InputError: at the first page if trafilatura is not installed.
+      --bad_rows=stop alone.
+    options.InputError: at the first page if trafilatura is not installed, and
+      for a header in --keep that none of the first _FIRST_PAGES pages has.
   """
   with storage.decompressed(path) as file:
-    archive = _Archive(file, path)
+    archive = _Archive(file, path, _Conditions(settings.keep, path))
     while True:
       try:
         yield from archive.items()
         return
       except storage.DamagedFileError as error:
-        if bad_rows == "stop":
+        if settings.bad_rows == "stop":
           raise
         yield rows.damaged(error.got, archive.number)
       if not archive.go_on():
         return
+
+
+class _Conditions:
+  """The conditions of --keep on the headers of records.
+
+  Args:
+    keep: the expressions; the names of headers count in any case.
+    path: the path of the archive, for messages.
+  """
+
+  def __init__(self, keep: Sequence[str], path: str) -> None:
+    self._conditions = [selections.parsed(text) for text in keep]
+    self._path = path
+    self._names: dict[str, None] = {}  # a set that keeps the order
+    self._pages = 0
+
+  def unmet(self, kind: str, header: Mapping[str, str], content: bytes) -> str:
+    """Returns the first condition that a record does not meet; "" for none.
+
+    Args:
+      kind, header, content: as in `_item`.
+
+    Raises:
+      options.InputError: for a header that none of many pages has.
+    """
+    if not self._conditions:
+      return ""
+    fields = {**header, **_of_answer(kind, header, content)}
+    self._names |= dict.fromkeys(fields)
+    self._pages += 1
+    if self._pages == _FIRST_PAGES:
+      self.require_names()
+    for condition in self._conditions:
+      if not condition.holds(fields.get(condition.field.lower())):
+        return condition.text
+    return ""
+
+  def require_names(self) -> None:
+    """Checks that each header in --keep was seen, if there was any page.
+
+    Raises:
+      options.InputError: for a header that no page has.
+    """
+    if 0 < self._pages <= _FIRST_PAGES:
+      places = [(name,) for name in self._names]
+      for each in self._conditions:
+        selections.resolved(each.field.lower(), places, "--keep", self._path)
 
 
 class _Archive:
@@ -63,13 +115,17 @@ class _Archive:
   Args:
     file: the unpacked archive.
     path: its path, for messages.
+    conditions: what the headers of a page or text must meet.
 
   Attributes:
     number: the number of the record that was read last, from 1.
   """
 
-  def __init__(self, file: IO[bytes], path: str) -> None:
+  def __init__(
+    self, file: IO[bytes], path: str, conditions: _Conditions
+  ) -> None:
     self._file, self._path = file, path
+    self._conditions = conditions
     self._line = b""  # the first line of the next record, if it was read
     self.number = 0
 
@@ -93,6 +149,7 @@ class _Archive:
       if damage:
         self.number += 1
         raise damage
+    self._conditions.require_names()
 
   def _first_line(self) -> bytes:
     """Returns the first line of the next record; b"" at the end."""
@@ -120,7 +177,12 @@ class _Archive:
       left -= len(skipped)
     if left:
       raise self._damaged("a record that is cut off")
-    return _item(kind, header, content) if wanted else None
+    item = _item(kind, header, content) if wanted else None
+    if item is None or isinstance(item, cleaning.Drop):
+      return item
+    if unmet := self._conditions.unmet(kind, header, content):
+      return cleaning.Drop(f"not {unmet}", header.get(_ADDRESS, "")[:80])
+    return item
 
   def _header(self) -> dict[str, str]:
     """Reads a header; returns name in lower case → value.
@@ -185,17 +247,38 @@ def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
     header: name in lower case → value.
     content: the content of the record, or its beginning if it is too large.
   """
-  name = header.get("warc-target-uri", "").strip("<>")
+  name = header.get(_ADDRESS, "").strip("<>")
   media_type = header.get("content-type", "")
   lowered = media_type.lower()
   if kind == "conversion":
     text = content.decode("utf-8", "replace")
     return rows.full_lines(text) or None
-  if kind == "response" and lowered.startswith("application/http"):
+  if kind == "response" and _is_http(header):
     return _answer(name, content)
   if not lowered.startswith(_HTML):
     return cleaning.Drop(_NO_PAGE, name[:80])
   return _page(name, content, media_type)
+
+
+def _of_answer(
+  kind: str, header: Mapping[str, str], content: bytes
+) -> dict[str, str]:
+  """Returns name in lower case → value of the HTTP header in a record.
+
+  The result is empty for a record that is no answer of a server.
+
+  Args:
+    kind, header, content: as in `_item`.
+  """
+  if kind != "response" or not _is_http(header):
+    return {}
+  head = content[: max(0, content.find(b"\r\n\r\n"))].decode("latin-1")
+  return _fields(head.split("\r\n")[1:])
+
+
+def _is_http(header: Mapping[str, str]) -> bool:
+  """Returns whether a record holds an HTTP message, by its header."""
+  return header.get("content-type", "").lower().startswith("application/http")
 
 
 def _answer(name: str, content: bytes) -> Item | None:

@@ -50,7 +50,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints rows per second and memory, one measurement per line."""
+  """Prints the rows per CPU second of each step, and the memory."""
   with tempfile.TemporaryDirectory() as folder:
     for kind in ("tsv", "csv", "jsonl"):
       path = os.path.join(folder, f"rows.{kind}")
@@ -82,9 +82,9 @@ def main(settings: Options) -> None:
 
 
 def _texts(settings: Options) -> Iterator[str]:
-  """Yields num_rows texts of 15 words: five times three words of the files.
+  """Yields num_rows texts of 15 words: five runs of three words of the files.
 
-  Every tenth row differs from the row before only in its last word.
+  Every tenth text differs from the text before only in its last word.
   """
   words = [
     word
@@ -104,7 +104,7 @@ def _texts(settings: Options) -> Iterator[str]:
 
 
 def _write(path: str, settings: Options) -> None:
-  """Writes the rows with labels as a CSV, TSV or .jsonl file, by its suffix."""
+  """Writes the texts with labels to a .csv, .tsv or .jsonl file."""
   with open(path, "w", encoding="utf-8", newline="") as file:
     table = csv.writer(file, lineterminator="\n")
     if path.endswith(".csv"):
@@ -130,7 +130,7 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def _memory() -> int:
-  """Returns the largest memory of this process so far, in MB."""
+  """Returns the peak resident memory of this process so far, in MB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 

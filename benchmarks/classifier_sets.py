@@ -2,11 +2,12 @@
 
     ALBERT_MN_SHARED=../shared python -m benchmarks.classifier_sets --sets=sib
 
-The sets lie in $ALBERT_MN_SHARED: the topics of SIB-200 in five stratified folds
-(seed 0); the senses of wsd_mlub, of which no passage is both trained on and judged
-by; two authors, a novel and essays; the entities of NER_v1.0. Each fold is one run
-of run_classifier, with its flags, which never sees the fold's rows to judge by. The
-last lines of a set have the mean and the deviation over all runs.
+The sets lie in $ALBERT_MN_SHARED: the topics of SIB-200 in five stratified
+folds (seed 0); the word senses of wsd_mlub, in folds of whole passages; two
+authors, a novel and essays; the entities of NER_v1.0. For each fold,
+run_classifier is run with the given flags on the training rows of the fold, and
+evaluated on the other rows. The last lines of a set have the mean and the
+deviation over all runs.
 """
 
 import collections
@@ -80,7 +81,7 @@ def main(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options,
 ) -> None:
-  """Prints the scores of each run, and the mean and deviation for each set."""
+  """Trains on all folds of the sets; prints scores, means and deviations."""
   data = pathlib.Path(os.environ["ALBERT_MN_SHARED"]) / "data"
   print(f"{'set':8} {'fold':>4} {'seed':>4}  " + "  ".join(_VOICES))
   for name in settings.sets.split(","):
@@ -97,7 +98,7 @@ def main(
 
 
 def _shown(scores: Sequence[float] | np.ndarray) -> str:
-  """Returns scores, in the order of _VOICES, as the columns of a line."""
+  """Returns scores, in the order of _VOICES, as text columns of a line."""
   return "  ".join(
     f"{score:>{len(voice)}.3f}"
     for voice, score in zip(_VOICES, scores, strict=True)
@@ -111,9 +112,18 @@ def _run(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options,
 ) -> list[float]:
-  """Trains on a fold; returns the scores in the order of _VOICES.
+  """Trains a classifier on the training rows of a fold, and evaluates it.
 
-  The scores are those of the whole model, its network and its TF-IDF baseline.
+  Args:
+    name: the name of the set, for messages and files.
+    fold: (training rows, rows to evaluate).
+    settings: the encoder.
+    recipe: the options of fine-tuning.
+    adapting: the options of adapting the encoder to the texts first.
+
+  Returns:
+    the scores of the whole model, of its network and of its TF-IDF baseline, in
+    the order of _VOICES.
   """
   entities = name == "ner"
   with tempfile.TemporaryDirectory() as folder:
@@ -148,7 +158,10 @@ def _run(
 
 
 def _topics(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields stratified folds of the topics of SIB-200, its train and dev rows."""
+  """Yields stratified folds, (training rows, rows to evaluate), of SIB-200.
+
+  The rows are the train and dev rows of its Mongolian part; the labels, topics.
+  """
   rows = []
   for part in ("train", "dev"):
     with (data / f"sib200_mn/{part}.tsv").open(encoding="utf-8") as file:
@@ -158,7 +171,7 @@ def _topics(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _senses(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields folds, (training rows, rows to judge by), of the frequent senses.
+  """Yields folds, (training rows, rows to evaluate), of frequent word senses.
 
   No passage is in both parts of a fold.
   """
@@ -179,10 +192,11 @@ def _senses(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _authors(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields stratified folds of as many sentences of a novel as of essays.
+  """Yields stratified folds, (training rows, rows to evaluate), of two authors.
 
-  The label is the name of the work. Sentences are cut to 140 characters, and
-  those of fewer than four words are left out.
+  The rows are equally many sentences of a novel and of essays; the label is the
+  name of the work. Sentences are cut to 140 characters, and sentences of fewer
+  than four words are left out.
   """
   works = []
   for name in ("verne_20k", "batireedui"):
@@ -198,10 +212,11 @@ def _authors(data: pathlib.Path) -> Iterator[Fold]:
 
 
 def _entities(data: pathlib.Path) -> Iterator[Fold]:
-  """Yields five folds, (training rows, rows to judge by), of NER_v1.0.
+  """Yields five folds, (training rows, rows to evaluate), of NER_v1.0.
 
-  Each fold judges by another tenth of the rows, drawn with a fixed seed, and
-  trains on all others. So half of the rows never judge.
+  The rows to evaluate are another tenth of all rows in each fold, drawn with a
+  fixed seed; the rest are the training rows. So half of the rows are in no
+  evaluation.
   """
   path = data / "ner_mn/NER_v1.0.json.gz"
   with gzip.open(path, "rt", encoding="utf-8") as file:
@@ -229,7 +244,10 @@ def _drawn(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
 
 
 def _stratified(rows: Sequence[Row]) -> Iterator[Fold]:
-  """Yields five folds, (training rows, rows to judge by), stratified by label."""
+  """Yields five stratified folds, (training rows, rows to evaluate).
+
+  The rows to evaluate have nearly the same share of each label in all folds.
+  """
   folds = model_selection.StratifiedKFold(FOLDS, shuffle=True, random_state=0)
   for train, judged in folds.split(rows, [row["label"] for row in rows]):
     yield [rows[index] for index in train], [rows[index] for index in judged]

@@ -70,7 +70,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the ratios of the speeds, then the cold start and the latency."""
+  """Prints the ratios of the speeds, then the times of single predictions."""
   options.require(settings, "spm_model_file")
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -87,7 +87,7 @@ def main(settings: Options) -> None:
 
 
 def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
-  """Returns a config of the folder configs, with another vocabulary size."""
+  """Returns a config of the folder configs, with the given vocabulary size."""
   family = (
     configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
   )
@@ -96,7 +96,7 @@ def _config(name: str, vocab_size: int) -> configs.AlbertConfig:
 
 
 def _drawn(settings: Options, path: str, whole: bool) -> list[str]:
-  """Returns random texts of a file, at most as many as the options say.
+  """Returns random texts of a file, at most the number in the options.
 
   Args:
     settings: the number of texts and the seed.
@@ -137,10 +137,10 @@ class _Work:
     }
 
   def compare(self, texts: Sequence[str], length: int) -> None:
-    """Prints the speed of batches of similar lengths, and a ratio.
+    """Prints the speed of prediction and of training in bucketed batches.
 
-    The ratio is to the speed of batches in which all rows have `length` pieces,
-    for prediction and for training.
+    Such a batch has texts of similar length. Printed too is the ratio to the
+    speed of batches in which all rows are padded to `length` pieces.
 
     Args:
       texts: the texts to predict and to train on.

@@ -71,7 +71,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the CPU seconds per batch of each form, and the speed-ups."""
+  """Prints the CPU seconds per batch of both models, and the speed-ups."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   parts = _parts(settings)
@@ -100,7 +100,10 @@ def main(settings: Options) -> None:
 
 
 def _parts(settings: Options) -> dict[str, Any]:
-  """Returns the layers of the model to measure: name → layer."""
+  """Returns name → layer of the model to measure.
+
+  The model is that of --model_dir, or one with random weights.
+  """
   if settings.model_dir:
     return export_source.opened(settings.model_dir).parts
   config = configs.AlbertConfig.from_file(settings.albert_config_file)

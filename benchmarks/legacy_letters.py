@@ -53,7 +53,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the figures of each file, and the speed."""
+  """Prints the figures of the repair for each file, and its speed."""
   vocabulary: set[str] = set()
   everything: list[str] = []
   for path in storage.matching(settings.clean_file):
@@ -77,7 +77,7 @@ def _words(lines: Sequence[str]) -> list[str]:
 
 
 def _repaired(lines: Sequence[str]) -> list[str]:
-  """Returns the words of lines, in order, after the letters' repair."""
+  """Returns the words of lines, in order, with legacy letters repaired."""
   return _words([legacy_letters.repair(line) for line in lines])
 
 
@@ -137,7 +137,10 @@ def _print_broken(
 
 
 def _print_foreign(name: str, lines: Sequence[str]) -> None:
-  """Prints the words of a foreign file that the repair changes."""
+  """Prints the words of a file in another language that the repair changes.
+
+  The repair should change none of these words.
+  """
   words = sorted({word for word in _words(lines) if _LEGACY.search(word)})
   taken = [word for word in words if legacy_letters.repair(word) != word]
   print(

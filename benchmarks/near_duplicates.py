@@ -59,8 +59,8 @@ class _Cost:
   """The cost and the result of a search.
 
   Attributes:
-    bytes: the memory that the search added, for each document.
-    seconds: its CPU time.
+    bytes: the memory in bytes that the search added, for each document.
+    seconds: the CPU time of the search.
     dropped: the number of documents that were dropped.
     planted: the number of copies among the documents.
     right: the number of copies among the dropped documents.
@@ -74,7 +74,7 @@ class _Cost:
 
 
 def main(settings: Options) -> None:
-  """Prints the cost of both searches, and their ratios."""
+  """Prints memory and CPU time of both searches, and the ratios of the two."""
   costs = {}
   for name in ("through files", *(("in memory",) * settings.in_memory)):
     with concurrent.futures.ProcessPoolExecutor(
@@ -127,7 +127,7 @@ def _peak() -> int:
 
 
 def _through_files(settings: Options) -> bytes:
-  """Searches the documents for copies with files on disk.
+  """Searches the documents for copies by `copies_on_disk`, with files.
 
   Returns:
     a byte for each document, in order: 1 if it is dropped as a copy, else 0.
@@ -141,7 +141,11 @@ def _through_files(settings: Options) -> bytes:
 
 
 def _in_memory(settings: Options) -> bytes:
-  """Returns the same as `_through_files`, as earlier commits did it."""
+  """Searches the documents for copies in memory, as earlier commits did.
+
+  Returns:
+    a byte for each document, in order: 1 if it is dropped as a copy, else 0.
+  """
   index = _Index()
   dropped = bytearray()
   for batch in _batches(settings):
@@ -161,7 +165,7 @@ def _in_word(letter: str) -> bool:
 class _Index:
   """The kept documents in memory, by their digests and the keys of their bands.
 
-  A key's list of documents is not cut, which matters from 1,000 documents on.
+  Unlike `copies_on_disk`, the class keeps more than 1,000 documents of a key.
   """
 
   def __init__(self) -> None:
@@ -172,7 +176,16 @@ class _Index:
     self._more: dict[int, list[int]] = {}
 
   def add(self, text: str, runs: np.ndarray, minima: np.ndarray) -> bool:
-    """Keeps a document and returns True, unless it is a copy."""
+    """Keeps a document, unless it is a copy of a kept document.
+
+    Args:
+      text: the text of the document.
+      runs: the hashed runs of the document, uint32 [runs].
+      minima: the MinHash values of the document, uint32 [values].
+
+    Returns:
+      whether the document was kept.
+    """
     digest = hashlib.sha256(text.encode()).digest()[:16]
     if digest in self._seen:
       return False
@@ -200,17 +213,18 @@ class _Index:
 
 
 def _batches(settings: Options) -> Iterator[list[list[str]]]:
-  """Yields the documents, some at a time."""
+  """Yields batches of documents; a document is the list of its one sentence."""
   documents = ([text] for text, _ in _documents(settings))
   while batch := list(itertools.islice(documents, _BATCH)):
     yield batch
 
 
 def _documents(settings: Options) -> Iterator[tuple[str, bool]]:
-  """Yields documents, the same ones each time, and whether each is a copy.
+  """Yields (text, whether it is a copy) of each document, always the same.
 
-  A copy has a changed last word, so that its similarity is above the threshold
-  from 17 words on. The copied document is one of the last thousand.
+  A copy is an earlier document with the last word changed: one of the last
+  thousand that are no copies. With 17 words or more, the similarity of the two
+  is above the threshold.
   """
   chance = random.Random(0)
   letters = "абвгдежзийклмноөпрстуүхцчшэюя"

@@ -97,7 +97,7 @@ class Data:
   batch_size: int
 
   def config(self, name: str) -> configs.AlbertConfig:
-    """Returns a config of the folder configs, with the tokenizer's pieces."""
+    """Returns a config of the folder configs, with the tokenizer's size."""
     path = str(_ROOT / "configs" / f"{name}.json")
     return dataclasses.replace(
       configs.AlbertConfig.from_file(path),
@@ -129,7 +129,7 @@ def counted(optimizer: str, steps: int, learning_rate: float = 0.0) -> Arm:
 
 
 def records_of(settings: Options, folder: str) -> Data:
-  """Returns the records that the options name, or records made in `folder`."""
+  """Returns the records that the options name, or makes records in `folder`."""
   train, held_out = settings.input_file, settings.eval_input_file
   if not train:
     _make_records(folder, settings.vocab_size)
@@ -150,7 +150,14 @@ def records_of(settings: Options, folder: str) -> Data:
 
 
 def _make_records(folder: str, vocab_size: int) -> None:
-  """Trains a tokenizer on the texts; writes records to `folder`/records."""
+  """Trains a tokenizer, and writes records of the texts to `folder`/records.
+
+  The texts are those in $ALBERT_MN_SHARED/data/pretrain, or the sample.
+
+  Args:
+    folder: the folder for tokenizer and records.
+    vocab_size: number of pieces of the tokenizer.
+  """
   shared = os.environ.get("ALBERT_MN_SHARED")
   texts = (
     pathlib.Path(shared) / "data" / "pretrain"
@@ -183,9 +190,15 @@ def _make_records(folder: str, vocab_size: int) -> None:
 def prepared(
   arm: Arm, data: Data, config: configs.AlbertConfig, seed: int
 ) -> tuple[pretraining.PretrainingModel, trainer.Trainer]:
-  """Returns (a model with the initial weights of an arm, its trainer).
+  """Returns (a new model with the initial weights of an arm, its trainer).
 
-  Nothing has been trained yet.
+  The trainer has not trained any step yet.
+
+  Args:
+    arm: the initial weights, the optimizer and the rates.
+    data: the records.
+    config: the shape of the model.
+    seed: the random seed.
   """
   model = pretraining.PretrainingModel(config, seed)
   if arm.initialization == "corpus":
@@ -214,7 +227,10 @@ def prepared(
 
 
 def _work(arm: Arm, data: Data) -> throughput.Work:
-  """Returns the work of a step for the log; its operations are set to 0."""
+  """Returns the sequences and positions of a step, for the log of the trainer.
+
+  The number of floating-point operations in the result is 0: it is not needed.
+  """
   return throughput.Work(
     steps=arm.recipe.num_train_steps,
     sequences=data.batch_size,

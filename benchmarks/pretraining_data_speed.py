@@ -55,7 +55,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def main(settings: Options) -> None:
-  """Prints the seconds of encoding alone and of examples, with their ratios."""
+  """Prints the seconds of encoding alone and of making examples, and ratios."""
   corpus = documents.read(documents.weighted(settings.input_file))
   text = tuple(itertools.islice(corpus, settings.documents))
   tokenizer = tokenization.Tokenizer(settings.spm_model_file)
@@ -101,10 +101,10 @@ def _encoding_in(settings: Options, processes: int) -> float:
 
 
 def _encode(job: tuple[str, str]) -> float:
-  """Returns the seconds of encoding a corpus, without the start of the process.
+  """Encodes a corpus; returns the wall-clock seconds of the encoding alone.
 
   Args:
-    job: the corpus files and the SentencePiece model.
+    job: (glob patterns of the corpus files, path of the SentencePiece model).
   """
   input_file, spm_model_file = job
   tokenizer = tokenization.Tokenizer(spm_model_file)
@@ -116,9 +116,13 @@ def _encode(job: tuple[str, str]) -> float:
 
 
 def _whole(settings: Options, workers: int) -> float:
-  """Returns the wall-clock seconds of create_pretraining_data.
+  """Returns the wall-clock seconds of a whole run of create_pretraining_data.
 
   Examples have 128 pieces and static masks, and dupe_factor is 5.
+
+  Args:
+    settings: the corpus and the tokenizer.
+    workers: number of worker processes.
   """
   with tempfile.TemporaryDirectory() as folder:
     recipe = pretraining_data.Options(

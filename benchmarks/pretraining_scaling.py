@@ -56,7 +56,7 @@ class Options(options.Group):
 
 
 def main(settings: Options, data_options: arms.Options) -> None:
-  """Prints one row for each run."""
+  """Trains each config for each budget and seed; prints a row for each run."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +76,7 @@ def main(settings: Options, data_options: arms.Options) -> None:
 
 
 def _plan(settings: Options) -> dict[str, list[float]]:
-  """Returns config → CPU-seconds of each of its runs."""
+  """Returns name of a config → the budgets of its runs, in CPU seconds."""
   budgets = [float(text) for text in settings.budgets.split(",")]
   plan = {name: list(budgets) for name in settings.sizes.split(",")}
   for text in filter(None, settings.unseen.split(",")):
@@ -91,7 +91,14 @@ def _runs_of(
   data: arms.Data,
   settings: Options,
 ) -> None:
-  """Makes the runs of one config; prints a row for each."""
+  """Trains a config for each budget and seed; prints a row for each run.
+
+  Args:
+    name: the name of the config.
+    budgets: CPU seconds of the steps of each run.
+    data: the records.
+    settings: the sizes and the lengths of the runs.
+  """
   config = data.config(name)
   began = time.process_time()
   statistics = corpus_start.of_records(data.training, data.tokenizer, config, 1)
@@ -132,13 +139,16 @@ class Row:
 
 
 def _arm(steps: int) -> arms.Arm:
-  """Returns the recipe of all runs; the caller assigns the initial weights."""
+  """Returns the arm of all runs: random weights, trained by Muon.
+
+  The caller replaces the random weights by weights from corpus statistics.
+  """
   arm = arms.counted("muon", steps)
   return dataclasses.replace(arm, initialization="random")
 
 
 def _seconds_a_step(config: configs.AlbertConfig, data: arms.Data) -> float:
-  """Returns the CPU-seconds of a training step, measured."""
+  """Measures the CPU seconds of a training step of a config."""
   _, steps = arms.prepared(_arm(1000), data, config, 0)
   steps.train(tf.constant(_FIRST_STEPS))
   began = time.process_time()
@@ -153,7 +163,15 @@ def _run(
   data: arms.Data,
   seed: int,
 ) -> Row:
-  """Trains for a number of steps and evaluates once."""
+  """Trains a new model for a number of steps, and evaluates it at the end.
+
+  Args:
+    total: number of steps.
+    config: the shape of the model.
+    statistics: the corpus statistics that the initial weights are made of.
+    data: the records.
+    seed: the random seed.
+  """
 
   def begin() -> trainer.Trainer:
     model, steps = arms.prepared(_arm(total), data, config, seed)

@@ -86,7 +86,7 @@ def old_recipe(steps: int) -> arms.Arm:
 
 
 def main(settings: Options, data_options: arms.Options) -> None:
-  """Prints the losses of all runs, and the ratios of their CPU times."""
+  """Trains all arms; prints their losses, and the ratios of their CPU times."""
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
   with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def main(settings: Options, data_options: arms.Options) -> None:
 def _new_runs(
   data: arms.Data, config: configs.AlbertConfig, settings: Options
 ) -> dict[str, list[Point]]:
-  """Trains all arms that start from corpus statistics; returns their ends.
+  """Trains all arms that start from corpus statistics.
 
   Returns:
     name of an arm → the last point of each of its runs.
@@ -146,7 +146,7 @@ def _print_ratios(old: Point, ends: dict[str, list[Point]]) -> None:
 def run(
   arm: arms.Arm, data: arms.Data, config: configs.AlbertConfig, seed: int
 ) -> Iterator[Point]:
-  """Trains an arm with a seed; prints and yields a Point at each quarter."""
+  """Trains an arm; prints and yields a Point at each quarter of the steps."""
   total = arm.recipe.num_train_steps
   spent, began = 0.0, time.process_time()
   _model, steps = arms.prepared(arm, data, config, seed)

@@ -51,7 +51,7 @@ def main(config_file: str, rows: int, length: int, steps: int) -> None:
 
 
 def _model(config_file: pathlib.Path) -> torch.nn.Module:
-  """Returns the transformers model for pretraining, without dropout."""
+  """Returns transformers' pretraining model of a config, without dropout."""
   values = json.loads(config_file.read_text(encoding="utf-8")) | {
     "hidden_act": "gelu_new",  # google-research's gelu
     "hidden_dropout_prob": 0.0,

@@ -98,7 +98,7 @@ def _scores(split: Split, gold: Iterable[Sequence[str]]) -> str:
 
 
 def _ends(parts: Sequence[str]) -> set[int]:
-  """Returns how many characters lie before each boundary in a paragraph.
+  """Returns the number of characters before each sentence boundary.
 
   White space is not counted, because splitters treat it differently.
 

@@ -1,4 +1,4 @@
-"""Makes a classifier with random weights and texts for it, and serves it."""
+"""Makes a classifier with random weights, texts for it, and runs a server."""
 
 import contextlib
 import dataclasses

@@ -63,7 +63,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the answer times of good clients, alone and beside slow ones."""
+  """Prints the answer times of good clients without and with slow clients."""
   texts = served_model.texts(settings.sample, 400)
   with tempfile.TemporaryDirectory() as folder:
     tokenizer = served_model.train_tokenizer(settings.sample, folder)

@@ -144,10 +144,10 @@ def _saved_model(model: str) -> Callable[[str], object]:
 def _timed(
   ask: Callable[[str], object], texts: Sequence[str], clients: int
 ) -> Measured:
-  """Returns the times of `ask` for every text; CPU time of this process.
+  """Measures the calls of a function for every text, in this process.
 
   Args:
-    ask: answers a text.
+    ask: function that answers a text.
     texts: the texts.
     clients: number of threads that call `ask`.
   """
@@ -171,11 +171,11 @@ def _timed(
 def _ask_all(
   address: str, pid: int, texts: Sequence[str], clients: int
 ) -> Measured:
-  """Returns the times of a server; each client keeps its own connection.
+  """Measures the answers of a server; each client keeps its own connection.
 
   Args:
     address: host and port of the server.
-    pid: its process id, for the CPU time.
+    pid: the process id of the server, for the CPU time.
     texts: the texts to ask for.
     clients: number of clients.
   """

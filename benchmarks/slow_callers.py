@@ -55,12 +55,24 @@ def holding(port: int, count: int) -> Iterator[None]:
 
 
 def _run(port: int, count: int, connected: synchronize.Event) -> None:
-  """Holds the connections until it is ended; runs in a separate process."""
+  """Holds the connections until its process is ended by the parent process.
+
+  Args:
+    port: the port of the server.
+    count: number of connections.
+    connected: set when every connection has been made once.
+  """
   asyncio.run(_hold(port, count, connected))
 
 
 async def _hold(port: int, count: int, connected: synchronize.Event) -> None:
-  """Keeps the connections open; sets the event when all were made once."""
+  """Keeps the connections open; sets the event when all were made once.
+
+  Args:
+    port: the port of the server.
+    count: number of connections.
+    connected: the event.
+  """
   missing = set(range(count))
 
   async def call(number: int) -> None:

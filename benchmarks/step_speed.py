@@ -96,10 +96,10 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints sequences per second, the share of the peak, and the memory.
+  """Prints sequences per CPU second, the share of the peak, and the memory.
 
-  With the options for it, it also prints the comparisons with transformers and
-  with google-research/albert.
+  With --rival_python a comparison with transformers is printed too, and with
+  --input_file one with google-research/albert.
   """
   tf.config.threading.set_intra_op_parallelism_threads(1)
   tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -223,7 +223,7 @@ def _without_marks(sentence: str) -> str:
 
 
 def _config(name: str) -> configs.AlbertConfig:
-  """Returns the config of that name in the folder configs."""
+  """Returns the config `name`.json of the folder configs."""
   family = (
     configs.BertConfig if name.startswith("bert") else configs.AlbertConfig
   )
@@ -231,7 +231,7 @@ def _config(name: str) -> configs.AlbertConfig:
 
 
 def _config_file(name: str) -> pathlib.Path:
-  """Returns the path of the config of that name in the folder configs."""
+  """Returns the path of the file `name`.json in the folder configs."""
   return _ROOT / "configs" / f"{name}.json"
 
 
@@ -257,7 +257,10 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _predictions(settings: Options) -> int:
-  """Returns 15 % of max_seq_length, rounded up: masked positions of a row."""
+  """Returns the number of masked positions of a row: 15 % of its length.
+
+  The number is rounded up.
+  """
   return int(np.ceil(0.15 * settings.max_seq_length))
 
 
@@ -287,7 +290,7 @@ def _step_seconds(settings: Options, config: configs.AlbertConfig) -> float:
 def _batch(
   settings: Options, config: configs.AlbertConfig
 ) -> dict[str, tf.Tensor]:
-  """Returns a batch of random ids and labels, by the name of the feature."""
+  """Returns name of a feature → its tensor, for a batch of random ids."""
   rng = np.random.default_rng(0)
   rows, length = settings.batch_size, settings.max_seq_length
   predictions = _predictions(settings)

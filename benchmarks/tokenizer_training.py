@@ -1,4 +1,4 @@
-"""Measures what training a tokenizer costs, against SentencePiece on sentences.
+"""Compares the cost of training a tokenizer with SentencePiece's on sentences.
 
     python -m benchmarks.tokenizer_training --input_file='corpus/*.txt'
 
@@ -45,7 +45,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints the cost and the result of both trainings, and their ratios."""
+  """Trains both ways; prints memory, CPU time, pieces per word, and ratios."""
   with tempfile.TemporaryDirectory() as folder:
     train, held_out = (os.path.join(folder, name) for name in ("train", "eval"))
     _split(settings.input_file, train, held_out)
@@ -93,7 +93,17 @@ def _split(patterns: str, train: str, held_out: str) -> None:
 def _alone(
   corpus: str, output_dir: str, vocab_size: int, count_words_from: int
 ) -> tuple[float, float]:
-  """Trains in a separate process; returns (its peak MiB, its CPU seconds)."""
+  """Trains a tokenizer in a separate process.
+
+  Args:
+    corpus: the path of the training text.
+    output_dir: the folder of the tokenizer.
+    vocab_size: number of pieces.
+    count_words_from: number of sentences from which words are counted.
+
+  Returns:
+    (peak memory of the process in MiB, CPU seconds of the training).
+  """
   settings = tokenizer_training.Options(
     input_file=corpus,
     output_dir=output_dir,
@@ -107,7 +117,11 @@ def _alone(
 
 
 def _train(settings: tokenizer_training.Options) -> tuple[float, float]:
-  """Trains in this process; returns (its peak MiB, the CPU seconds)."""
+  """Trains a tokenizer in this process.
+
+  Returns:
+    (peak memory of the process in MiB, CPU seconds of the training).
+  """
   began = time.process_time()
   tokenizer_training.train(settings)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

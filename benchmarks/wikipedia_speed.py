@@ -41,7 +41,7 @@ class Options(options.Group):
 
 
 def main(settings: Options) -> None:
-  """Prints MB of wikitext (UTF-8) per CPU second, and the ratio."""
+  """Prints the MB of wikitext per CPU second of both parsers, and the ratio."""
   began = time.process_time()
   pages = _pages(settings)
   reading = time.process_time() - began
@@ -58,7 +58,9 @@ def main(settings: Options) -> None:
 
 
 def _pages(settings: Options) -> list[wikipedia.Page]:
-  """Returns articles until they have max_megabytes, without redirects.
+  """Returns articles of the dumps, max_megabytes of wikitext in total.
+
+  Redirects are left out.
 
   Raises:
     options.InputError: when the dumps contain no article.
@@ -82,12 +84,12 @@ def _megabytes(pages: Sequence[wikipedia.Page]) -> float:
 
 
 def _library(text: str) -> str:
-  """Returns the text of wikitext, according to mwparserfromhell."""
+  """Returns the plain text of wikitext by mwparserfromhell's strip_code."""
   return mwparserfromhell.parse(text).strip_code()
 
 
 def _seconds(function: Callable[[Any], Any], argument: Any) -> float:
-  """Returns the CPU seconds that a function takes."""
+  """Returns the CPU seconds that function(argument) takes."""
   began = time.process_time()
   function(argument)
   return time.process_time() - began

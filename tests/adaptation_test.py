@@ -87,7 +87,7 @@ def run(
 ) -> pathlib.Path:
   """The output folder of a training from random weights.
 
-  It is preceded by two steps of adaptation.
+  Before the training, the encoder was adapted to the texts in two steps.
   """
   output = tmp_path_factory.mktemp("adaptation") / "run"
   classification.run(

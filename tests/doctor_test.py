@@ -83,7 +83,13 @@ def _found(folder: pathlib.Path, role: str = "train") -> inputs.RecordSet:
 def _spoil(
   path: pathlib.Path, place: int, change: Callable[[dict[str, Any]], None]
 ) -> None:
-  """Changes the features of one record of a file, given by its index."""
+  """Changes the features of one record of a file of TFRecords.
+
+  Args:
+    path: the file.
+    place: the index of the record.
+    change: changes name → values of the record's features in place.
+  """
   with path.open("rb") as file:
     serialized = list(records.read_framed(file))
   example = tf.train.Example.FromString(serialized[place])

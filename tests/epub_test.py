@@ -48,7 +48,7 @@ def _book(
   return epub.Book("ном.epub", buffer.getvalue())
 
 
-def _one(page: str) -> list[str]:
+def _paragraphs_of(page: str) -> list[str]:
   """Returns the paragraphs that a page gives, put before a long paragraph."""
   chapters = epub.chapters(_book({"a.xhtml": f"<h1>I</h1>{page}<p>{LONG}</p>"}))
   assert not isinstance(chapters, cleaning.Drop), chapters
@@ -138,7 +138,7 @@ def _one(page: str) -> list[str]:
 def test_a_page_gives_the_paragraphs_a_reader_sees(
   page: str, paragraphs: list[str]
 ) -> None:
-  assert _one(page) == paragraphs
+  assert _paragraphs_of(page) == paragraphs
 
 
 PRINTED = """\
@@ -442,11 +442,11 @@ def test_a_page_that_the_spine_names_often_is_read_once() -> None:
 
 
 def test_deep_marks_are_text_and_broad_tags_are_refused() -> None:
-  assert _one("<p>Дорж" + 7 * "<sup>" + "1" + 7 * "</sup>" + "ирэв.</p>") == [
-    "Доржирэв."
-  ]
+  assert _paragraphs_of(
+    "<p>Дорж" + 7 * "<sup>" + "1" + 7 * "</sup>" + "ирэв.</p>"
+  ) == ["Доржирэв."]
   picture = f'<p>Дорж ирэв.<img src="data:{9_000 * "a b"}"/></p>'
-  assert _one(picture) == ["Дорж ирэв."]
+  assert _paragraphs_of(picture) == ["Дорж ирэв."]
   broad = "<p " + " ".join(f"a{number}=1" for number in range(1_001)) + ">а</p>"
   dropped = epub.chapters(_book({"a.xhtml": broad}))
   assert isinstance(dropped, cleaning.Drop)

@@ -117,11 +117,12 @@ def _compare(
 
   Args:
     model_file: the SentencePiece model.
-    texts: what both encode.
+    texts: the texts that both sides encode.
     out: the folder of the export.
-    settings: of the tokenizer.
-    most_ties: how many texts may have the same pieces in another order, which
-      are equally likely to a unigram model (docs/export.md).
+    settings: the settings of the tokenizer.
+    most_ties: largest number of texts whose ids may be the same pieces in
+      another order, which a unigram model finds equally likely
+      (docs/export.md).
   """
   tokenizer = tokenization.Tokenizer.with_settings(model_file, settings)
   out.mkdir()

@@ -86,12 +86,12 @@ def _kill_many_times(
   """Kills a run KILLS times, then lets it end.
 
   Args:
-    command: of the run.
-    environment: what to add to this process's.
-    newest: tells of the newest checkpoint; training is under way when it
-      changes.
-    log: where what it says goes.
-    pause: seconds; a kill comes at a random moment of so many after a save.
+    command: the command that starts or continues the run.
+    environment: environment variables to add to those of this process.
+    newest: function that returns the name of the newest checkpoint; a change
+      shows that training is under way.
+    log: the file that receives the output of the run.
+    pause: a kill comes at a random moment in so many seconds after a save.
   """
   moments = random.Random(7)
   for number in range(KILLS + 1):

@@ -34,7 +34,7 @@ def _similarity(left: str, right: str) -> float:
 
 
 def _pairs(text: str) -> set[tuple[str, str]]:
-  """Returns the pairs of neighbouring words of a text, and its end's."""
+  """Returns the pairs of neighbouring words of a text, and (last word, end)."""
   letters = (c if c.isalnum() else " " for c in near_duplicates.text_key(text))
   words = "".join(letters).split()
   return set(itertools.pairwise([*words, ""]))

@@ -264,8 +264,9 @@ def test_a_configuration_makes_the_same_optimizer(name: str) -> None:
 def _weights_of_replicas(name: str, count: int) -> dict[str, np.ndarray]:
   """Runs three clipped steps on `count` logical CPUs, in a process of its own.
 
-  The first replica gets g − (n − 1) d and the others d, which sum to g. Mere
-  shares of g would not do: clipping makes them equal.
+  The first replica gets the gradient g − (n − 1) d, each further replica d; the
+  sum is g. With equal shares of g the test could not fail: clipping would make
+  all results equal.
   """
   cpu = tf.config.list_physical_devices("CPU")[0]
   tf.config.set_logical_device_configuration(

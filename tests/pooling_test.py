@@ -25,7 +25,13 @@ TEXTS = [
 
 
 def _plain(kind: str, hidden: np.ndarray, size: int) -> np.ndarray:
-  """Returns the pooled vector of a text of `size` pieces, computed in numpy."""
+  """Returns the pooled vector of a text, computed in numpy.
+
+  Args:
+    kind: the kind of pooling.
+    hidden: the vectors of the text's positions.
+    size: number of pieces of the text; later positions are padding.
+  """
   real = hidden[:size]
   return real.mean(axis=0) if kind == pooling.MEAN else real.max(axis=0)
 

@@ -134,7 +134,7 @@ def test_other_settings_of_the_text_still_stop_a_begun_run(
 
 
 def _added(line: str) -> set[str]:
-  """Returns the settings which a log line says that run.json does not name."""
+  """Returns the settings in a log line about settings that run.json lacks."""
   listed = line.split("does not name ")[1].split(": the run goes on")[0]
   return {setting.split("=")[0] for setting in listed.split(", ")}
 

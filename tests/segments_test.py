@@ -95,8 +95,8 @@ class _Reader:
   It does not use the tokenizer's `segment`, which it tests.
 
   Args:
-    path: of the tokenizer.
-    settings: its own.
+    path: the path of the tokenizer's file.
+    settings: the settings of the tokenizer.
   """
 
   def __init__(self, path: str, settings: tokenization.Settings) -> None:

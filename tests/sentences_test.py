@@ -20,7 +20,10 @@ def _gold(name: str) -> list[tuple[str, ...]]:
 
 
 def _ends(parts: list[str] | tuple[str, ...]) -> set[int]:
-  """Returns where sentences end in the joined paragraph, but its own end."""
+  """Returns the indices at which sentences end, without the paragraph's end.
+
+  They count the characters of the joined paragraph.
+  """
   ends, position = set(), -1
   for part in parts:
     position += len(part) + 1

@@ -535,7 +535,7 @@ def test_two_encoders_and_a_damaged_checkpoint_are_one_line(
 
 
 def _changed(draw: random.Random, raw: bytes) -> bytes:
-  """Returns an object graph in which something is wrong."""
+  """Returns the bytes of an object graph with random faults."""
   if draw.random() < 0.5:
     changed = bytearray(raw)
     for _ in range(draw.randrange(1, 4)):

@@ -76,9 +76,10 @@ class Kind:
   """How a tokenizer is made.
 
   Attributes:
-    make: writes its file in a new folder, and returns the path.
+    make: function that writes the tokenizer's file to a new folder, and returns
+      the path of the file.
     options: keyword arguments of `make`.
-    settings: how a text is prepared for it.
+    settings: the preparation of a text for the tokenizer.
   """
 
   make: Callable[..., str]

@@ -83,11 +83,15 @@ elif action == "ssh":
 
 
 class Cloud:
-  """A project with a gcloud and a `sleep` that only says how long.
+  """A stand-in for Google Cloud: programs `gcloud` and `sleep` in a folder.
+
+  `gcloud` writes down the actions and answers as planned; `sleep` only writes
+  down the seconds.
 
   Args:
-    home: an empty folder, which is the TPU VM's home too.
-    plan: "create" → refusals, "run" → exit codes or "preempted"; in order.
+    home: an empty folder, which is the home of the TPU VM too.
+    plan: "create" → the refusals of the first requests, in order; "run" → the
+      exit code of each start of the training, or "preempted".
   """
 
   def __init__(
@@ -124,7 +128,7 @@ class Cloud:
     return [json.loads(line) for line in lines]
 
   def did(self, *actions: str) -> list[str]:
-    """Returns, in order, the actions asked for that are among `actions`."""
+    """Returns, in order, the requested actions that are in `actions`."""
     return [call[3] for call in self.calls() if call[3] in actions]
 
   def pauses(self) -> list[int]:

@@ -48,7 +48,10 @@ def _new(folder: str) -> None:
 
 
 def _whole(folder: str) -> str:
-  """Returns which of two sets is in a folder; it must be whole, and alone."""
+  """Returns the name of the set of files in a folder.
+
+  The set must be complete, and no other file may be there.
+  """
   content = manifest.check(folder, "test")
   manifest.rehash(folder)
   names = {*content["files"], manifest.NAME}
@@ -242,7 +245,7 @@ def _save(folder: pathlib.Path, seed: int) -> None:
 
 
 def _saved(folder: pathlib.Path) -> int:
-  """Returns the seed of the model in a folder, which must be whole."""
+  """Returns the seed of the model in a folder, which must be complete."""
   content = manifest.check(str(folder), "pretrained_model")
   manifest.rehash(str(folder))
   model = pretraining.PretrainingModel(SHAPE, 99)

@@ -199,7 +199,7 @@ def test_the_dump_says_what_is_no_article(
 
 
 def _refuse(path: pathlib.Path) -> str:
-  """Returns what the error for a file that is no whole dump says it got."""
+  """Requires an InputError for a file that is no whole dump; returns `got`."""
   with pytest.raises(options.InputError) as caught:
     list(wikipedia.items(str(path)))
   assert "expected a whole " in str(caught.value)

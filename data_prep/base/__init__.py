@@ -1,1 +1,1 @@
-"""What all other code uses: options and flags, random numbers, processes."""
+"""Modules that all code uses: options and flags, random numbers, processes."""

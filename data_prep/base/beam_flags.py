@@ -1,9 +1,9 @@
-"""Reads the flags of Apache Beam: a runner must be named, and fetches nothing.
+"""Checks Apache Beam's flags: they must name a runner that fetches nothing.
 
-Without a runner, and with DirectRunner, Beam downloads Prism, a program, and
-runs it. FlinkRunner and SparkRunner download a .jar file unless they are given
-one. `checked` refuses such flags before any work begins. It does not import
-Apache Beam.
+Without a runner, and with DirectRunner, Beam downloads a program, Prism, and
+runs it. FlinkRunner and SparkRunner download a .jar file unless the flags name
+a .jar file. `checked` refuses such flags before any work begins, and does not
+import Apache Beam.
 """
 
 import argparse
@@ -82,7 +82,7 @@ class Options(options.Group):
 
 
 class _Parser(argparse.ArgumentParser):
-  """A parser whose errors are InputErrors."""
+  """An argparse parser that raises options.InputError for a malformed flag."""
 
   def error(self, message: str) -> NoReturn:
     raise options.InputError("flags of Apache Beam", message, "mend the flag")
@@ -119,7 +119,13 @@ def checked(beam_options: str) -> list[str]:
 
 
 def _values(flags: list[str]) -> dict[str, list[str]]:
-  """Returns flag → its values in order, of the flags that are looked at."""
+  """Returns name → values in order, for each flag that this module checks.
+
+  A flag that is not given has no values.
+
+  Args:
+    flags: all flags, as on a command line.
+  """
   parser = _Parser(allow_abbrev=False, add_help=False)
   for name in {"runner", *_NEEDED, *_FETCHING, *_FILES}:
     parser.add_argument(f"--{name}", action="append", default=[])
@@ -131,7 +137,7 @@ def _require_runner(runner: str, given: dict[str, list[str]]) -> None:
 
   Args:
     runner: the value of Beam's flag --runner; "" without the flag.
-    given: flag → its values, of the flags that are looked at.
+    given: name of a flag → its values, as `_values` returns them.
   """
   known = {name.lower(): name for name in _RUNNERS}
   known |= {name.rpartition(".")[2]: full for name, full in known.items()}

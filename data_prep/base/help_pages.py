@@ -117,13 +117,16 @@ class _HelpFlag(flags.BooleanFlag):
 
 
 def _libraries() -> str:
-  """Returns absl's help of the flags of all modules but the program, sorted."""
+  """Returns absl's help for the flags of all modules except the program.
+
+  These are the flags of libraries. The modules are in alphabetical order.
+  """
   modules = sorted(set(flags.FLAGS.flags_by_module_dict()) - {sys.argv[0]})
   return "".join(f"{flags.FLAGS.module_help(module)}\n" for module in modules)
 
 
 def _xml() -> str:
-  """Returns the flags of all modules in absl's XML."""
+  """Returns the XML of `--helpxml`: the flags of all modules, as absl does."""
   text = io.StringIO()
   flags.FLAGS.write_help_in_xml_format(text)
   return text.getvalue()

@@ -200,7 +200,7 @@ def from_text(cls: type[Group], name: str, text: str) -> Any:
 
 
 def _options(cls: type[Group]) -> list[tuple[dataclasses.Field[Any], type]]:
-  """Returns the options of a class in their order, each with its type."""
+  """Returns (dataclass field, type) of each option of a class, in order."""
   kinds = typing.get_type_hints(cls)
   fields = filter(is_option, dataclasses.fields(cls))
   return [(field, kinds[field.name]) for field in fields]
@@ -248,10 +248,11 @@ def _is_within(limits: Any, value: float) -> bool:
 
 
 def _expected(kind: Any, limits: Any) -> str:
-  """Returns an option's values in words, as "a whole number of at least 1".
+  """Returns the allowed values in words, as "a whole number of at least 1".
 
   Args:
-    kind, limits: as in `_is_valid`.
+    kind: the type of the option.
+    limits: the metadata of the option's field: choices and bounds.
   """
   if kind == _TEXTS:
     return "a tuple of texts"
@@ -282,7 +283,7 @@ class _Parser(flags.ArgumentParser[Any]):
     self.field, self._kind = field, kind
 
   def flag_type(self) -> str:
-    """Returns the name of the type, for `--helpxml`."""
+    """Returns the name of the option's type, such as "int", for `--helpxml`."""
     return self._kind.__name__
 
   def parse(self, argument: Any) -> Any:
@@ -543,7 +544,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def _os_error(error: OSError) -> str:
-  """Returns one line for an error of the system, such as a full disk."""
+  """Returns a message of one line for an OSError, such as a full disk."""
   place = error.filename or "a file"
   reason = os.strerror(error.errno) if error.errno else str(error)
   return shown_text.printable(
@@ -554,8 +555,8 @@ def _os_error(error: OSError) -> str:
 def _fail(message: str) -> None:
   """Prints `error: MESSAGE` to standard error, and exits with 1.
 
-  With --v=1 or more it raises the exception that is being handled again, which
-  shows a traceback.
+  With --v=1 or more it raises the exception that is being handled, so that
+  Python prints a traceback.
   """
   if logging.get_verbosity() > logging.INFO:  # --v=1: the traceback too
     raise  # noqa: PLE0704  re-raises what _guarded is handling

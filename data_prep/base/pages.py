@@ -12,14 +12,18 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-  """A table cell that shows a part as a percentage of a whole."""
+  """A table cell that shows part / whole as a percentage.
+
+  Attributes:
+    part, whole: the two counts.
+  """
 
   part: int
   whole: int
 
   @property
   def percent(self) -> str:
-    """The percentage with two decimals, as text; 0.00 of an empty whole."""
+    """The percentage with two decimals, as text; 0.00 if `whole` is 0."""
     return f"{100 * self.part / self.whole if self.whole else 0:.2f}"
 
 
@@ -43,8 +47,8 @@ class Line:
     points: (step, height) of each point, in order of the steps.
     kind: "many" (a plain curve), "few" (dots mark the points) or "limit" (a
       dashed curve).
-    spread: the error of each height, which bars show as height ± spread; empty
-      for a line without bars.
+    spread: the error of each height, drawn as a bar from height − spread to
+      height + spread; empty for a line without bars.
   """
 
   name: str
@@ -132,7 +136,12 @@ def page(title: str, mongolian: str, sections: Sequence[str]) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-  """Returns a section: tables, charts or other HTML under a heading."""
+  """Returns the HTML of a section: a heading, and under it the given HTML.
+
+  Args:
+    title: the text of the heading.
+    *parts: the HTML of tables, charts and paragraphs.
+  """
   return f"<section>\n<h2>{_text(title)}</h2>\n{''.join(parts)}</section>"
 
 
@@ -205,9 +214,9 @@ def _class(value: Cell) -> str:
 def chart(caption: str, lines: Sequence[Line]) -> str:
   """Returns the HTML of a chart: curves over the steps of a run.
 
-  The legend has the last height of each curve. Points that are not finite, and
-  lines without another point, are left out. The result is "" if only lines of
-  the kind "limit" remain, or none.
+  The legend states the last height of each curve. Points that are not finite
+  are left out, and so are lines without a finite point. The result is "" if no
+  line remains, or only lines of the kind "limit".
   """
   lines = [line for line in map(_finite, lines) if line.points]
   if all(line.kind == "limit" for line in lines):
@@ -235,7 +244,7 @@ def chart(caption: str, lines: Sequence[Line]) -> str:
 def _finite(line: Line) -> Line:
   """Returns a line without the points whose height or spread is not finite.
 
-  An accuracy without pairs is NaN, for example.
+  For example, the accuracy over no sentence pairs is NaN.
   """
   spread = line.spread or [0.0] * len(line.points)
   kept = [
@@ -274,8 +283,9 @@ class _Axes:
   def around(cls, lines: Sequence[Line]) -> "_Axes":
     """Returns axes that show all points of the lines, with their spread.
 
-    Above and below there is room of a twentieth of the range of the heights. If
-    all heights are equal, it is a twentieth of the height; or 1 for height 0.
+    Above and below the points, a twentieth of the range of the heights is left
+    free. If all heights are equal, a twentieth of the height is left free, or 1
+    if the height is 0.
 
     Args:
       lines: one line or more, each with a point or more.
@@ -294,9 +304,9 @@ class _Axes:
     return cls(min(places), max(places), low - room, high + room)
 
   def x(self, place: float) -> float:
-    """Returns the position of a step, in percent from the left.
+    """Returns the position of the step `place`, in percent from the left.
 
-    It is 50 on a chart of a single step.
+    On a chart of a single step, the position is 50.
     """
     wide = self.right - self.left
     return 100 * (place - self.left) / wide if wide else 50.0

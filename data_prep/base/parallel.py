@@ -48,7 +48,7 @@ def _end_with_parent() -> None:
 
 
 def count(workers: int) -> int:
-  """Returns the number of processes; 0 workers means one for each core."""
+  """Returns the number of processes: `workers`; for 0 the number of cores."""
   return workers or os.cpu_count() or 1
 
 
@@ -100,9 +100,10 @@ class Workers:
   ) -> Generator[R, None, None]:
     """Yields function(task) for each task, in the order of the tasks.
 
-    At most four tasks for each process are begun before their results are
-    taken. An error of a task is raised at the task's place. Tasks that are not
-    yet running are cancelled when the generator is closed.
+    At most four tasks for each process are running or waiting, or have results
+    that were not taken yet. The error of a task is raised in place of its
+    result. Tasks that are not yet running are cancelled when the generator is
+    closed.
 
     Args:
       function: picklable: a function of a module, or an instance of a small
@@ -134,9 +135,15 @@ class Workers:
 def ordered(
   function: Callable[[T], R], tasks: Iterable[T], workers: int
 ) -> Generator[R, None, None]:
-  """Yields function(task) for each task in order, with a pool of its own.
+  """Yields function(task) for each task in order, with a new pool of processes.
 
-  Close the generator (contextlib.closing), so that its processes end.
+  The caller must close the generator (contextlib.closing), so that the
+  processes end.
+
+  Args:
+    function: picklable function of a task.
+    tasks: picklable.
+    workers: number of processes; 0 means one for each core.
   """
   with Workers(workers) as processes:
     yield from processes.ordered(function, tasks)

@@ -51,7 +51,7 @@ def bits(purpose: Purpose, *keys: Key) -> np.ndarray:
 def further(state: int, key: int) -> int:
   """Returns bits(purpose, *keys, key), where `state` is bits(purpose, *keys).
 
-  It hashes Python ints, for single draws without numpy.
+  The function works on Python ints, which is faster for a single draw.
   """
   value = ((state ^ key) + 0x9E3779B97F4A7C15) & _ALL
   value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _ALL
@@ -85,6 +85,7 @@ def below(limit: np.ndarray | int, purpose: Purpose, *keys: Key) -> np.ndarray:
 
   Args:
     limit: an exclusive bound of at most 2^53, which is broadcast too.
-    purpose, keys: as in `bits`.
+    purpose: the purpose of the draw.
+    keys: integers, or arrays of integers, that are hashed.
   """
   return (uniform(purpose, *keys) * limit).astype(np.int64)

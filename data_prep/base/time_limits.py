@@ -23,11 +23,15 @@ _AT_ONCE = 0.001  # a timer of 0 s would be off
 
 
 class TooLongError(Exception):
-  """Raised in a block of `limited` whose time is over."""
+  """Raised inside a `with limited(…)` block whose CPU time is used up."""
 
 
 class _Limit:
-  """Holds whether a block is limited at this moment."""
+  """State of this module.
+
+  Attributes:
+    active: whether the program is inside a `with limited(…)` block.
+  """
 
   active = False
 

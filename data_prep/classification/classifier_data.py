@@ -123,7 +123,7 @@ def read(path: str, text_column: str, label_column: str) -> list[Row]:
     text_column, label_column: the headers of the columns.
 
   Raises:
-    options.InputError: as `read_rows`.
+    options.InputError: for a missing column, an empty file or bad rows.
   """
   return read_rows(path, Columns(text_column, label_column))
 
@@ -162,9 +162,15 @@ def _row(
   columns: Columns,
   labelled: bool,
 ) -> Row | tables.Bad:
-  """Returns a row made of its cells; a `tables.Bad` for wrong cells.
+  """Returns the `Row` that cells of a table describe; a `tables.Bad` if wrong.
 
-  A wrong label counts only if `labelled`; otherwise the row has no label.
+  Args:
+    line: the line of the file at which the row begins.
+    cells: the cells of the text, the label and, for pairs, the second text; or
+      a `tables.Bad`, which is returned unchanged.
+    columns: the names of the columns, and the type of the labels.
+    labelled: True: a wrong label makes the row bad. False: a row with a wrong
+      label has no label.
   """
   if isinstance(cells, tables.Bad):
     return cells
@@ -203,7 +209,7 @@ def _text(cell: Any, column: str) -> str:
 
 
 def _shown(cell: Any) -> str:
-  """Returns a cell for a message: "none", or at most 60 letters of its repr."""
+  """Returns a cell as text for a message: "none", or 60 letters of its repr."""
   return "none" if cell is None else repr(cell)[:60]
 
 
@@ -223,7 +229,7 @@ def _name(label: Any) -> str:
 
 
 def _class(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
-  """Returns {"label": name}.
+  """Parses the label cell of a row with one class; returns {"label": name}.
 
   Raises:
     _CellError: for a cell without a name.
@@ -235,7 +241,9 @@ def _class(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
-  """Returns {"label": number as it was written}.
+  """Parses the label cell of a regression row; returns {"label": text}.
+
+  The text is the number as it was written.
 
   Raises:
     _CellError: for a cell without a finite number.
@@ -248,7 +256,9 @@ def _number(label: Any, text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _several(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
-  """Returns {"labels": names in the order of the cell, without repetitions}.
+  """Parses the label cell of a multi-label row; returns {"labels": names}.
+
+  The names are a tuple in the order of the cell, without repetitions.
 
   Raises:
     _CellError: for a cell without a list of names.
@@ -261,10 +271,12 @@ def _several(label: Any, _text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
-  """Returns {"entities": spans in order, without white space at their ends}.
+  """Parses the label cell of a row of entities; returns {"entities": spans}.
 
-  Positions in the cell count from the beginning of the text in the file;
-  positions in the result count from the first character of the row's text.
+  The spans are (start, end, type) in ascending order, without white space at
+  their ends. Positions in the cell count from the beginning of the text in the
+  file; positions in the result count from the first character of the row's
+  text, which has no white space before it.
 
   Raises:
     _CellError: for a malformed, empty or overlapping span.
@@ -286,7 +298,7 @@ def _entities(label: Any, text: str, columns: Columns) -> dict[str, Any]:
 
 
 def _span(span: Any) -> tuple[int, int, str]:
-  """Returns (start, end, type).
+  """Returns a span of JSON, [start, end, type], as a checked tuple.
 
   Raises:
     _CellError: for any other value than [start, end, type].
@@ -299,7 +311,7 @@ def _span(span: Any) -> tuple[int, int, str]:
 
 
 def _list(label: Any, columns: Columns) -> list[Any]:
-  """Returns the list in a cell; CSV and TSV files write the list as JSON.
+  """Returns the list in a label cell: in CSV and TSV files, a text of JSON.
 
   Raises:
     _CellError: when the cell is not a list.
@@ -347,8 +359,9 @@ def read_tweets(path: str) -> list[Row]:
 def tweet_columns(path: str, labelled: bool = True) -> Columns:
   """Returns the names of the text and the label column of a tweet set.
 
-  A header that names neither `text` nor `label` gives its first two columns. In
-  JSON lines the names are always `text` and `label`.
+  If the header has neither a column `text` nor a column `label`, the names are
+  those of the first two columns. In JSON lines the names are always `text` and
+  `label`.
 
   Args:
     path: the file.
@@ -382,7 +395,7 @@ def label_names(rows: Sequence[Row]) -> list[str]:
 
 
 def label_counts(rows: Iterable[Row], label_type: str) -> dict[str, int]:
-  """Returns label → the number of rows that have it, sorted by label.
+  """Returns label → the number of rows with this label, sorted by label.
 
   For label_type "entities" the labels are the types of the entities, and a row
   counts once for each type. For "regression" the result is empty.
@@ -417,7 +430,7 @@ def check_several_labels(rows: Sequence[Row]) -> None:
 def fingerprint(rows: Sequence[Row]) -> str:
   """Returns the hexadecimal SHA-256 of all texts and labels, in row order.
 
-  The numbers of the lines do not count.
+  The hash does not depend on the numbers of the rows' lines.
   """
   digest = hashlib.sha256()
   for row in rows:

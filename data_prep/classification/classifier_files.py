@@ -30,7 +30,7 @@ Copies = Mapping[int, tuple[int, near_duplicates.Copy]]
 
 @dataclasses.dataclass(frozen=True)
 class Read:
-  """The rows that were read, and those that were left out.
+  """The rows of the input of a set, usable ones and left-out ones.
 
   Attributes:
     rows: all usable rows, in their order.
@@ -130,7 +130,12 @@ def _write_parts(
 
 
 def _line(cells: Mapping[str, Any], suffix: str) -> str:
-  """Returns a row as a line of TSV or JSON, without the line break."""
+  """Returns a row as a line of TSV or JSON, without the line break.
+
+  Args:
+    cells: name of the column → cell.
+    suffix: ".tsv" or ".jsonl".
+  """
   if suffix == ".tsv":
     return "\t".join(cells.values())
   return json.dumps(cells, ensure_ascii=False)
@@ -143,7 +148,21 @@ def _write_copies(
   parts: Parts,
   copies: Mapping[str, Copies],
 ) -> str:
-  """Writes near_duplicates.tsv, a line for each copy; returns its name."""
+  """Writes near_duplicates.tsv: a line for each copy of a training row.
+
+  A line has the part, line, origin, kind and similarity of the copy, and line
+  and origin of the training row.
+
+  Args:
+    folder: the folder of the set.
+    suffix: the suffix of the files of rows, ".tsv" or ".jsonl".
+    read: the rows.
+    parts: part → the indices of its rows.
+    copies: part → its rows that copy training rows.
+
+  Returns:
+    the name of the file.
+  """
   header = 1 if suffix == ".tsv" else 0
   lines = {
     index: number
@@ -172,7 +191,7 @@ def _write_copies(
 
 
 def _write_left_out(folder: str, read: Read) -> str:
-  """Writes left_out.tsv, a line for each left-out row; returns its name."""
+  """Writes left_out.tsv, a line for each left-out row; returns this name."""
   with storage.writing(os.path.join(folder, LEFT_OUT)) as file:
     file.write("origin\treason\n")
     file.writelines(

@@ -127,7 +127,15 @@ def build(
 def _build(
   settings: Options, columns: classifier_data.Columns, cleaning: tweets.Options
 ) -> dict[str, Any]:
-  """Does the work of `build` in an output folder that this process owns."""
+  """Reads, splits and writes a set; returns the counts of its manifest.
+
+  This process must be the owner of the output folder.
+
+  Args:
+    settings: what to read and how to split it.
+    columns: the columns that the user named.
+    cleaning: how tweets are cleaned.
+  """
   columns = source_columns(settings.source, columns)
   storage.require_writable(settings.output_dir)
   paths = storage.matching(settings.input_file)
@@ -179,7 +187,8 @@ def source_columns(
 
   Args:
     source: the value of --source.
-    columns: the user's choice, which is used for "table" and "ner".
+    columns: the columns that the user named: the result for the source "table".
+      For "ner", their text and label column are used.
   """
   if source == "eduge":
     return eduge.COLUMNS
@@ -256,7 +265,16 @@ def _read(
   cleaning: tweets.Options,
   paths: Sequence[str],
 ) -> classifier_files.Read:
-  """Reads all rows; returns the usable ones and those that are left out.
+  """Reads all rows of the input files.
+
+  Args:
+    settings: the options of the set.
+    columns: the columns to read.
+    cleaning: how tweets are cleaned.
+    paths: the paths of the input files.
+
+  Returns:
+    the usable rows, and the left-out rows with their reasons.
 
   Raises:
     options.InputError: for a bad row with --bad_rows=stop, for a left-out row
@@ -305,9 +323,15 @@ def _stream(
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
 ) -> Iterator[tuple[int, tweets.Result]]:
-  """Yields (line, result) of each row of a file.
+  """Yields (line number, result) of each row of a file.
 
   A result is a row, a `tables.Bad`, or the reason why a tweet is left out.
+
+  Args:
+    path: the file.
+    settings: the options of the set, with the kind of source.
+    columns: the columns to read.
+    cleaning: how tweets are cleaned.
   """
   if settings.source == "tweets":
     return tweets.stream(path, cleaning)
@@ -326,7 +350,8 @@ def _parts(
     settings: the options of the split.
     columns: the columns that were read.
     read: the rows.
-    groups: the groups of copies.
+    groups: groups of rows that are copies of each other, as row indices; a
+      group stays in one part.
 
   Raises:
     options.InputError: when a part that should have rows is empty.
@@ -382,7 +407,7 @@ def _copies(
     rows: all rows.
     parts: part → the indices of its rows.
     name: the part.
-    groups: the groups of copies.
+    groups: groups of rows that are copies of each other, as row indices.
     similarity: the smallest similarity of a near copy.
 
   Returns:
@@ -439,7 +464,10 @@ def _parameters(
   columns: classifier_data.Columns,
   cleaning: tweets.Options,
 ) -> dict[str, Any]:
-  """Returns the options that decide the files, for the manifest."""
+  """Returns name → value of the options that decide the content of a set.
+
+  They are the `parameters` of the set's manifest.
+  """
   chosen = dataclasses.asdict(settings)
   del chosen["input_file"], chosen["output_dir"]
   if settings.split == "predecessor":
@@ -455,7 +483,10 @@ def _parameters(
 
 
 def _values(columns: classifier_data.Columns) -> dict[str, str]:
-  """Returns name → value of the fields of `Columns`, and of no subclass."""
+  """Returns name → value of the fields of `Columns`.
+
+  Fields that only a subclass of `Columns` has are left out.
+  """
   names = (field.name for field in dataclasses.fields(classifier_data.Columns))
   return {name: getattr(columns, name) for name in names}
 

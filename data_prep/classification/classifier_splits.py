@@ -32,8 +32,9 @@ def split(
 ) -> tuple[list[classifier_data.Row], list[classifier_data.Row]]:
   """Returns (training rows, held-out rows), chosen by the hash of the text.
 
-  Each label gives about the same fraction. Copies stay on one side. The order
-  of the rows does not matter.
+  About the same fraction of each label's rows is held out. Copies of a text are
+  either all held out or all training rows. The order of the rows does not
+  matter.
 
   Args:
     rows: rows with one label each.
@@ -44,8 +45,8 @@ def split(
     the training and the held-out rows, each in their given order.
 
   Raises:
-    options.InputError: for a label with a single text, which cannot be on both
-      sides.
+    options.InputError: for a label with a single text, which cannot be both
+      held out and trained on.
   """
   groups = copies(rows)
   labels = [row.label for row in rows]
@@ -63,10 +64,10 @@ _PLACEHOLDER = re.compile(r"(?<!\S)(?:http|@)(?!\S)")
 
 
 def content(row: classifier_data.Row) -> str:
-  """Returns the text by which copies of a row are recognised.
+  """Returns the text of a row that is compared to find copies.
 
-  It is the row's text, or both of its texts, without the placeholders of links
-  and mentions.
+  It is the text of the row, or the two texts of a pair, without the
+  placeholders of links and mentions.
   """
   text = f"{row.text} {row.text_pair}" if row.text_pair else row.text
   return _PLACEHOLDER.sub("", text) or text
@@ -107,10 +108,11 @@ def copied(
 
 
 def strata(rows: Sequence[classifier_data.Row], label_type: str) -> list[str]:
-  """Returns the stratum of each row; a split keeps the share of each stratum.
+  """Returns the stratum of each row, as a name.
 
-  The stratum is the row's label. A row with several labels belongs to its
-  rarest label. Rows of numbers or entities are all in one stratum.
+  A split keeps the share of each stratum. The stratum of a row is its label, or
+  of several labels the rarest. Rows of numbers or entities are all in the same
+  stratum.
   """
   if label_type == "class":
     return [row.label for row in rows]
@@ -130,7 +132,7 @@ def by_hash(
   fraction: float,
   every_label: bool = False,
 ) -> set[int]:
-  """Returns the rows to hold out: in each stratum, groups with lowest hashes.
+  """Chooses the rows to hold out: in each stratum, groups with lowest hashes.
 
   Args:
     rows: all rows.
@@ -139,10 +141,10 @@ def by_hash(
     groups: indices of the rows to choose from; a group stays together.
     fraction: wanted share of each stratum's rows to hold out; groups that do
       not fit make it smaller or larger.
-    every_label: True: hold out at least one group of each stratum. False: do
-      so, unless this takes more than twice the fraction (and more than 20
-      rows), as with thousands of labels of a few rows; then a small stratum
-      gives a row with a probability.
+    every_label: True: at least one group of each stratum is held out. False:
+      the same, unless this takes more than twice the fraction (and more than 20
+      rows), as with thousands of labels of a few rows; a small stratum then
+      gives a row only with the probability that keeps the mean.
 
   Returns:
     the indices of the chosen rows. A stratum with a single group gives none.
@@ -163,14 +165,14 @@ def by_hash(
 def parts(
   rows: Sequence[classifier_data.Row], strata: Sequence[str], number: int
 ) -> list[set[int]]:
-  """Returns a division of the rows into parts of similar size, by text hash.
+  """Divides the rows into parts of similar size (folds), by text hash.
 
   Copies of a text stay in one part, and each stratum is spread over the parts.
   A stratum with a single group of copies is in no part.
 
   Args:
     rows: the rows.
-    strata: the stratum of each row, as in `by_hash`.
+    strata: the stratum of each row, the result of `strata`.
     number: number of parts.
 
   Returns:
@@ -202,10 +204,10 @@ def _by_stratum(
 def _by_hash(
   rows: Sequence[classifier_data.Row], groups: Sequence[list[int]]
 ) -> list[list[int]]:
-  """Returns the groups in the order of a hash of one of their texts.
+  """Returns groups of rows, sorted by a hash of one text of each group.
 
-  The hashed text is the first in the alphabet. The lowest hash of all texts
-  would favour large groups.
+  Of the texts of a group, the first in alphabetical order is hashed. The lowest
+  hash of all its texts would favour large groups.
   """
   return sorted(
     groups, key=lambda group: _hash(min(content(rows[i]) for i in group))
@@ -213,17 +215,17 @@ def _by_hash(
 
 
 def _commonest(names: Sequence[str]) -> str:
-  """Returns the most frequent name; of several, the first in the alphabet."""
+  """Returns the most frequent name; of several, the first alphabetically."""
   count = collections.Counter(names)
   return min(count, key=lambda name: (-count[name], name))
 
 
 def _by_chance(name: str, share: float) -> int:
-  """Returns a number rounded up or down at random, so that its mean stays.
+  """Returns `share` rounded up or down at random, with the mean `share`.
 
   Args:
-    name: the random key: one name always gives the same result.
-    share: the number.
+    name: the random key: the same name and share give the same result.
+    share: the number to round.
   """
   chance = int.from_bytes(_hash(name)[:8], "big") / 2**64
   return math.floor(share) + (chance < share % 1)
@@ -236,9 +238,14 @@ def _lowest_hashes(
 ) -> list[int]:
   """Returns about `wanted` row indices, of the groups with the lowest hashes.
 
-  A group that does not fit into `wanted` is skipped. If no group fits, the
-  smallest is taken, so that the result is larger. At least one group is never
-  taken: a single group gives [].
+  A group that would exceed `wanted` is skipped. If every group exceeds it, the
+  smallest group is taken alone. At least one group is never taken, so that the
+  result for a single group is [].
+
+  Args:
+    rows: all rows.
+    groups: groups of copies in a stratum, as row indices.
+    wanted: number of rows to take.
   """
   ordered = _by_hash(rows, groups)
   taken: list[int] = []

@@ -93,7 +93,15 @@ def _near(
 ) -> dict[int, Copy]:
   """Returns the held-out texts that are near copies of training texts.
 
-  Args and result are those of `between`. Equal texts count as near copies.
+  Equal texts count as near copies too.
+
+  Args:
+    train, held_out: the texts.
+    threshold: the smallest similarity of a near copy, above 0.
+
+  Returns:
+    index of a held-out text → its copy, the first of the most similar training
+      texts.
   """
   rows = _Rows.of([*train, *held_out], threshold)
   count = len(train)
@@ -127,7 +135,7 @@ def clusters(texts: Sequence[str], threshold: float) -> list[list[int]]:
 
   Args:
     texts: the texts.
-    threshold: as in `between`.
+    threshold: the smallest similarity of a near copy; 0 for equal texts only.
 
   Returns:
     the groups, as ascending lists of indices of texts.
@@ -159,13 +167,16 @@ def _edges(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns pairs of near copies that connect each cluster in a large group.
 
-  The pairs are two arrays of row indices, (left, right). If the comparisons
-  exceed 500 for each row, the rest is not compared; this is logged.
+  After 500 comparisons for each row on average, the search ends, and a warning
+  is logged.
 
   Args:
     rows: all rows.
     crowd: the indices of the rows to compare, more than 500.
-    threshold: as in `between`.
+    threshold: the smallest similarity of a near copy.
+
+  Returns:
+    (left, right): two arrays of row indices, an entry for each pair.
   """
   # Sorted by content, so that the order of the rows does not matter.
   rest = crowd[np.lexsort(rows.keys[crowd].T)]
@@ -231,7 +242,13 @@ class _Rows:
 
   @classmethod
   def of(cls, texts: Sequence[str], threshold: float) -> "_Rows":
-    """Returns the hashes of texts, with bands that suit the threshold."""
+    """Returns the hashes of texts.
+
+    Args:
+      texts: the text of each row.
+      threshold: the smallest similarity of near copies, which decides the
+        number of bands.
+    """
     grouped = similarity.bands(threshold)
     keys = np.empty((len(texts), grouped.count), np.int64)
     runs = []
@@ -244,11 +261,15 @@ class _Rows:
     return cls(similarity.Sets.concatenated(runs), keys)
 
   def similarity(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns the similarity of rows to their partners, float64 [pairs]."""
+    """Returns the similarity of pairs of rows, float64 [pairs].
+
+    Args:
+      left, right: int [pairs], the indices of the two rows of each pair.
+    """
     return similarity.jaccard(self.runs, left, right)
 
   def bands(self) -> Iterator["_Band"]:
-    """Yields, for each band, the groups of rows that share a key of the band."""
+    """Yields a `_Band` for each band: its groups of rows with the same key."""
     for key in self.keys.T:
       order = np.argsort(key, kind="stable")
       ordered = key[order]

@@ -56,7 +56,7 @@ _KEYS = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Choice of tweets, and Mongolian in Latin letters."""
+  """The tweets to use, and the treatment of Mongolian in Latin letters."""
 
   latin_mongolian: str = options.option(
     "keep",
@@ -104,9 +104,9 @@ def stream(path: str, settings: Options) -> Iterator[tuple[int, Result]]:
 
 
 def _dump(path: str, settings: Options) -> Iterator[tuple[int, Result]]:
-  """Yields (line number, result) as `stream`, for dumps of Twitter or snscrape.
+  """Yields (line number, result) of each tweet dumped by Twitter or snscrape.
 
-  A line of API 2 may hold several tweets.
+  A result is the same as in `stream`. A line of API 2 may hold several tweets.
   """
   wanted = [tables.Wanted(name, "", required=False) for name in _KEYS]
   for line, cells in tables.cells(path, wanted):
@@ -121,7 +121,13 @@ def _dump(path: str, settings: Options) -> Iterator[tuple[int, Result]]:
 
 
 def _tweet(line: int, tweet: Any, settings: Options) -> Result:
-  """Returns the row of a tweet, a `Bad`, or the reason to leave it out."""
+  """Returns the row of a tweet, a `Bad`, or the reason to leave the tweet out.
+
+  Args:
+    line: the number of the tweet's line.
+    tweet: the value in the dump, which should be an object.
+    settings: how tweets are chosen and cleaned.
+  """
   if not isinstance(tweet, Mapping):
     return tables.Bad("a tweet", repr(tweet)[:60], "mend or remove the row")
   text = _text(tweet)
@@ -153,7 +159,7 @@ def _text(tweet: Mapping[str, Any]) -> str | None:
 
 
 def _author(tweet: Mapping[str, Any]) -> str:
-  """Returns the author's name, else the author's number; "" without either."""
+  """Returns the name of a tweet's author, else the author's number, else ""."""
   user = tweet.get("user")
   names = [user] if isinstance(user, str) else []
   for holder, keys in (
@@ -173,7 +179,14 @@ def _is_retweet(tweet: Mapping[str, Any]) -> bool:
 
 
 def _row(line: int, text: str, label: str, settings: Options) -> Result:
-  """Returns the row of a tweet, cleaned, or the reason to leave it out."""
+  """Cleans a tweet; returns it as a row, or the reason to leave it out.
+
+  Args:
+    line: the number of the tweet's line.
+    text: the text of the tweet.
+    label: the label of the row, such as the author.
+    settings: how tweets are chosen and cleaned.
+  """
   if re.match(r"RT @\w+", text):
     return RETWEET
   authors = [name.strip() for name in settings.authors.split(",")]
@@ -206,7 +219,8 @@ def clean(text: str, latin_mongolian: str = "keep") -> str:
 
   Args:
     text: the tweet's text as its author wrote it.
-    latin_mongolian: as in `Options`.
+    latin_mongolian: "keep", "mark" or "transliterate", which decides the form
+      of Mongolian in Latin letters.
   """
   return traced(text, latin_mongolian).text
 
@@ -225,7 +239,10 @@ def traced(text: str, latin_mongolian: str = "keep") -> alignment.Traced:
 
 
 def _in_cyrillic(text: str) -> Iterator[alignment.Edit]:
-  """Yields edits of Latin words to Cyrillic, except in links and hashtags."""
+  """Yields the edits that write a text's Latin words in Cyrillic.
+
+  Links and hashtags are left as they are. An edit is (begin, end, word).
+  """
   spans = [match.span() for match in _NO_WORDS.finditer(text)]
   begins = [0, *(end for _, end in spans)]
   ends = [*(begin for begin, _ in spans), len(text)]
@@ -287,10 +304,11 @@ _WINDOW = 40  # characters; no escape is longer
 
 
 def _escape(text: str) -> tuple[int, str]:
-  """Returns the length of an escape at the start of a text, and its meaning.
+  """Returns (length, character) of an HTML escape at the start of a text.
 
-  The length is 0 if the text does not begin with an escape. For a name without
-  a semicolon, the longest known beginning counts (HTML, section 13.2.5.73).
+  The length is 0 if the text does not begin with an escape such as `&amp;`. For
+  a name without a semicolon, the longest known beginning counts (HTML, section
+  13.2.5.73).
   """
   match = _ESCAPE.match(text)
   if match is None:

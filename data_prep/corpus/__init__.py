@@ -1,1 +1,1 @@
-"""Builds a corpus of raw text: all steps in their order, copies, figures."""
+"""Builds a corpus: cleans documents, drops copies, writes files and reports."""

@@ -185,7 +185,8 @@ def shard_names(settings: corpus_options.Settings) -> list[str]:
 def _is_ours(name: str) -> bool:
   """Returns whether a file of the output folder may be replaced, by its name.
 
-  Files with other names than a corpus has, such as corpus-mine.txt, are kept.
+  The result is True for the names of a corpus's files, such as shards, and
+  False for all other names, such as corpus-mine.txt.
   """
   ours = (manifest.NAME, _STATS, _REPORT, _BAD_ROWS)
   return name in ours or storage.is_shard(name, "corpus", ".txt")

@@ -9,7 +9,7 @@ from data_prep.text import cleaning, similarity
 
 @dataclasses.dataclass(frozen=True)
 class Options(beam_flags.Options):
-  """The input of a corpus, its sentences, copies and output."""
+  """The input and the output of a corpus, its sentences and its copies."""
 
   source: str = options.option(
     "text",

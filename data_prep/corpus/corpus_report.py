@@ -295,7 +295,13 @@ def _bars(
 
 
 def _letters(letters: Mapping[str, int]) -> list[str]:
-  """Returns two tables: the alphabet in its order, then all other letters."""
+  """Returns two tables of counts: letters of the alphabet, and other letters.
+
+  The alphabet is the Mongolian one, in its order.
+
+  Args:
+    letters: letter → count.
+  """
   total = sum(letters.values())
   own = {x: letters.get(x, 0) for x in normalization.ALPHABET}
   foreign = {x: n for x, n in letters.items() if x not in own}

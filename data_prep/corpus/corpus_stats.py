@@ -34,12 +34,12 @@ class Stats:
   """Counts of the text that was read, kept and lost: sums, and file by file.
 
   Args:
-    shown: returns the part of a text that may be shown as an example, such as
-      `cleaning.scrub`.
+    shown: function from a text to the part that may be shown as an example,
+      such as `cleaning.scrub`.
 
   Attributes:
-    totals: documents, sentences and words, read and kept; documents dropped
-      and lines lost by reason.
+    totals: name → count: documents, sentences and words that were read and that
+      were kept; for each reason, the dropped documents and the lost sentences.
     files: name of a file → the same counts for this file.
     examples: reason → the first few texts that were lost for it.
   """
@@ -249,7 +249,10 @@ class _Lengths:
 
 
 class _Letters:
-  """Counts how often each character occurs; `counts` returns the letters."""
+  """Counts how often each character occurs in texts.
+
+  `add` counts the characters of a text; `counts` returns the counts of letters.
+  """
 
   _SLICE = 1 << 20  # characters at a time; numpy needs 12 bytes for each
 

@@ -87,7 +87,8 @@ def _text(item: texts.Item) -> Sequence[Sequence[str]] | cleaning.Drop:
 def _text_letters(item: texts.Item) -> int:
   """Returns the size of a raw document in letters; of a web page, in bytes.
 
-  A dropped row has a size above 0, so that a batch holds few of them too.
+  The result is above 0 for a dropped row too, so that a batch never holds too
+  many dropped rows.
   """
   match item:
     case cleaning.Drop():
@@ -346,8 +347,8 @@ def _site_lines(
 ) -> frozenset[str]:
   """Returns the lines that frame the pages of a site, such as menus.
 
-  Many raw documents of the task share such a line. Without the rule
-  quality.SITE_LINES the result is empty.
+  Several raw documents of the task share such a line (`quality.site_lines`).
+  Without the rule quality.SITE_LINES the result is empty.
 
   Args:
     texts_of: the texts of each raw document, or its Drop.
@@ -483,7 +484,7 @@ def _ruled(
 
 
 def _sentences(line: str, settings: corpus_options.Options) -> list[str]:
-  """Returns the normalised sentences of a line."""
+  """Normalises a line of text, and splits it into sentences."""
   text = normalization.normalize(line, settings.repair_legacy_letters)
   return sentences.split(text) if settings.split_sentences else [text]
 

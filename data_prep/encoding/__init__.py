@@ -1,1 +1,1 @@
-"""Tokenizers: text to ids and model inputs, and the training of a tokenizer."""
+"""Tokenizers: text to ids and to model inputs; the training of a tokenizer."""

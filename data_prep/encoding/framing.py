@@ -24,9 +24,9 @@ HEAD, HEAD_TAIL, WINDOWS = LONG_TEXTS = ("head", "head_tail", "windows")
 
 
 def head_pieces(room: int) -> int:
-  """Returns how many of `room` pieces HEAD_TAIL reads from the beginning.
+  """Returns how many of `room` pieces HEAD_TAIL reads from a text's beginning.
 
-  It is a quarter, rounded down.
+  It is a quarter of `room`, rounded down; the other pieces are from the end.
   """
   return room // 4
 
@@ -34,7 +34,8 @@ def head_pieces(room: int) -> int:
 def both_ends(size: int, room: int) -> np.ndarray:
   """Returns the indices of the pieces that HEAD_TAIL reads, int [room].
 
-  They are ascending: `head_pieces` from the beginning, the others from the end.
+  The indices ascend: `head_pieces(room)` from the beginning of the text, the
+  rest from its end.
 
   Args:
     size: number of pieces of the text, at least `room`.
@@ -78,7 +79,7 @@ class Framed:
   read: np.ndarray
 
   def counts(self, max_seq_length: int) -> "Counts":
-    """Returns the counts of texts, long texts, pieces, lost pieces and inputs.
+    """Counts the texts, the too long texts, the pieces, and the lost pieces.
 
     Args:
       max_seq_length: largest number of ids of an input.
@@ -236,7 +237,7 @@ class Framer:
     return framed
 
   def _pieces(self, texts: Sequence[str]) -> list[np.ndarray]:
-    """Returns the int32 ids of each text; remembered texts are not encoded."""
+    """Returns the int32 ids of each text, from a cache for remembered texts."""
     if not self._most:
       return self.tokenizer.encode(texts)
     keys = [
@@ -256,14 +257,22 @@ class Framer:
     return [known[key] if key in known else encoded[key] for key in keys]
 
   def _read(self, size: int) -> int:
-    """Returns how many of a single text's `size` pieces are in an input."""
+    """Returns how many pieces of a single text are in some input.
+
+    Args:
+      size: number of pieces of the text.
+    """
     whole = self.long_text == WINDOWS
     return size if whole else min(size, self.max_seq_length - 2)
 
   def _single(self, pieces: np.ndarray) -> list[tuple[np.ndarray, int, int]]:
-    """Returns the inputs of one text; only WINDOWS makes several.
+    """Returns the inputs of a single text: several with WINDOWS, else one.
 
-    Each is (ids, the number of ids, the index of its first piece in the text).
+    An input is (ids with [CLS] and [SEP], the number of ids, the index in the
+    text of the input's first piece).
+
+    Args:
+      pieces: int32 ids of the text.
     """
     room = self.max_seq_length - 2
     starts = [0]

@@ -58,14 +58,16 @@ class Batch:
 def encode(
   tokenizer: tokenization.Tokenizer, texts: Sequence[str], max_seq_length: int
 ) -> tuple[list[np.ndarray], int]:
-  """Returns `[CLS] text [SEP]` as int32 ids, and how many texts were truncated.
-
-  Of a longer text, the beginning is encoded.
+  """Encodes texts as `[CLS] text [SEP]`; truncates texts that are too long.
 
   Args:
     tokenizer: the tokenizer of the model that will read the ids.
     texts: `сайн байна уу` gives [CLS] ▁сайн ▁байна ▁уу [SEP].
-    max_seq_length: largest number of ids of a text, special ones included.
+    max_seq_length: largest number of ids of a text, special ones included; of a
+      longer text the beginning is encoded.
+
+  Returns:
+    (int32 ids of each text, number of truncated texts).
   """
   framed = framing.Framer(tokenizer, max_seq_length).frame(texts)
   return framed.ids, framed.cut
@@ -93,8 +95,9 @@ def batches(
 ) -> Iterator[Batch]:
   """Yields ceil(texts / batch_size) batches that contain every text once.
 
-  The length of a batch is the shortest of `lengths` that its longest text needs
-  or a longer one, where texts of several lengths share the batch.
+  The length of a batch is a static length of `lengths`: usually the shortest
+  that its longest text needs. Texts that fill no batch of their own length are
+  in a batch of a longer one.
 
   Args:
     encoded: ids of each text, at most max_seq_length.
@@ -120,14 +123,14 @@ def batches(
 
 
 def fitted(batch: Batch) -> Iterator[tuple[int, Batch]]:
-  """Yields the parts of a batch, with little padding; they have any length.
+  """Divides a batch into parts with less padding, and yields the parts.
 
-  In `batches` the leftover texts of a short length are padded to a longer one.
-  Here neighbouring rows for which the same static length suffices become a part
-  of their own, as long as its longest row. Empty rows are left out.
+  A batch of `batches` may hold texts that need a shorter static length.
+  Neighbouring rows for which the same static length suffices become a part,
+  which is as long as its longest row. Empty rows are left out.
 
   Yields:
-    the index of the part's first row, and the part.
+    the index of the part's first row in the batch, and the part.
   """
   sizes = batch.input_mask[: len(batch.rows)].sum(axis=1)
   bucket = np.searchsorted(lengths(batch.input_ids.shape[1]), sizes)
@@ -182,8 +185,12 @@ def _padded(
 
   Args:
     rows: the indices of the texts, at most batch_size.
-    encoded, batch_size, pad_id, second_starts: as in `batches`.
+    encoded: the ids of each text.
+    batch_size: rows of the batch; rows without a text are empty.
     length: positions of a row.
+    pad_id: the id of padding.
+    second_starts: [texts], the start of the second text in each; None if no
+      input has a second text.
   """
   input_ids = np.full((batch_size, length), pad_id, np.int32)
   input_mask = np.zeros((batch_size, length), np.int32)

@@ -50,11 +50,13 @@ class Word(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Text:
-  """The words in a row, each with what stands behind it.
+  """The distinct words as one long text, which is searched for seeds.
+
+  Each word is followed by a space, or by the sentence's end.
 
   Attributes:
     text: the characters.
-    symbols: int64 [characters], the number of each character in the alphabet.
+    symbols: int32 [characters], the number of each character in the alphabet.
     words: int32 [characters], the number of each character's word.
     counts: int64 [words], how often each word occurs.
     inner: bool [alphabet], whether a character may stand inside a piece.
@@ -101,10 +103,14 @@ def seeds(words: Iterable[Word], coverage: float) -> Iterator[tuple[str, int]]:
 
 
 def _text(distinct: Sequence[Word], coverage: float) -> _Text:
-  """Returns the words in a row, each followed by a space or the sentence's end.
+  """Returns all words as one long text, each followed by a space or the end.
 
-  A word that is followed by both, at different places of the corpus, stands in
-  the row twice.
+  A word that stands both inside and at the end of sentences in the corpus is
+  included twice: followed by a space, and by the character _END.
+
+  Args:
+    distinct: the words.
+    coverage: share of the characters that become pieces.
   """
   row = io.StringIO()
   sizes, times = array.array("i"), array.array("q")
@@ -130,12 +136,12 @@ def _text(distinct: Sequence[Word], coverage: float) -> _Text:
 def _counted(
   text: str, words: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-  """Returns the counts, numbers and alphabet of a row's characters.
+  """Counts the characters of all words, and numbers the distinct characters.
 
-  It reads a part of the row at a time, to save memory.
+  The function reads a part of the text at a time, to save memory.
 
   Args:
-    text: the words in a row.
+    text: all words as one long text.
     words: int32 [characters], the number of each character's word.
     counts: int64 [words], how often each word occurs.
 
@@ -182,7 +188,7 @@ def _first_byte(letter: str, inner: bool) -> int:
 
   Args:
     letter: the character.
-    inner: whether it may stand inside a piece.
+    inner: whether the character may stand inside a piece.
   """
   if letter == _SPACE:
     return _SPACE_BYTE
@@ -195,15 +201,15 @@ def _nodes(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns the seeds that begin with one given character.
 
-  Substrings are lengthened by a character at a time. Those that occur in a single
-  place of the row are dropped, since one character alone follows them.
+  Substrings are lengthened by a character at a time. A substring that occurs
+  once in the text is dropped, since a single character follows it.
 
   Args:
-    text: the words in a row.
-    starts: int64, all places of the character in the row.
+    text: all words as one long text.
+    starts: int64, all positions of the character in the text.
 
   Returns:
-    int64 [seeds] each: the place, the length and the count of every seed.
+    three int64 [seeds]: the position, the length and the count of every seed.
   """
   parts: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 3]
   groups = np.zeros_like(starts)  # the places with the same substring

@@ -98,9 +98,10 @@ class Settings:
     return {"do_lower_case": self.do_lower_case} | self._unusual()
 
   def described(self) -> str:
-    """Returns the unusual values, as `do-lower-case, longest-word 100`.
+    """Returns the settings that differ from the defaults, as text.
 
-    The result is "" if all values are the usual ones.
+    An example is `do-lower-case, longest-word 100`. The result is "" if all
+    settings have their defaults.
     """
     return ", ".join(
       name.replace("_", "-") + (f" {value}" if value is not True else "")
@@ -114,18 +115,19 @@ class Settings:
     return {n: v for n, v in values.items() if v != usual[n]}
 
   def apply(self, text: str) -> str:
-    """Returns a text with its quotes, marks and case changed as set.
+    """Returns a text prepared by these settings: quotes, marks and case.
 
-    This is what a SentencePiece model reads.
+    A SentencePiece model reads the result.
     """
     if self.replace_quotes:
       text = _QUOTES.sub('"', text)
     return self.folded(text)
 
   def folded(self, text: str) -> str:
-    """Returns a text without marks (NFKD), and in lower case, as set.
+    """Returns a text without marks and in lower case, if so set.
 
-    The settings are strip_accents and do_lower_case.
+    With strip_accents the text is decomposed (NFKD) and loses its combining
+    marks; with do_lower_case it becomes lower case.
     """
     if self.strip_accents:
       text = without_marks(text)
@@ -142,7 +144,7 @@ def without_marks(text: str) -> str:
 
 
 def combining_marks() -> str:
-  """Returns the marks that `strip_accents` removes, as `ranges` writes them."""
+  """Returns the marks that `strip_accents` removes, in the form of `ranges`."""
   return ranges(filter(unicodedata.combining, every_letter()))
 
 
@@ -187,7 +189,7 @@ class _Model(Protocol):
 
 
 class Tokenizer:
-  """Encodes texts with a model file, and knows the properties of its pieces.
+  """Encodes and decodes texts; tells the properties of the pieces.
 
     tokenizer = Tokenizer("tokenizer.model")
     tokenizer.encode(["сайн байна уу"])  # [array([812, 95, 240])]
@@ -198,13 +200,13 @@ class Tokenizer:
       longest_word: see Settings.
 
   Attributes:
-    settings: the same as Settings.
+    settings: the preparation of a text.
     vocab_size: number of pieces.
     pad_id, unk_id, cls_id, sep_id, mask_id: the ids of the special pieces.
     special: bool[vocab_size], the pieces that text cannot produce, and the
       unknown piece.
-    word_starts: bool[vocab_size], whether a piece begins a word at any place,
-      as user-defined pieces do. See `begins_words`.
+    word_starts: bool[vocab_size], whether a piece begins a word, wherever it
+      stands in a text. See `begins_words`.
 
   Raises:
     options.InputError: when the file is no such model or lacks a special piece.
@@ -263,8 +265,8 @@ class Tokenizer:
     """Returns the id of a special piece.
 
     Args:
-      names: its possible names.
-      model_file: the model, for the message.
+      names: the possible names of the piece, such as [CLS].
+      model_file: the path of the model, for the message.
 
     Raises:
       options.InputError: when no piece has such a name.
@@ -369,23 +371,27 @@ class Tokenizer:
 
   @property
   def sums_exactly(self) -> bool:
-    """Whether sums of scores are exact in float32.
+    """Whether float32 sums of the pieces' scores have no rounding error.
 
     If so, all libraries choose the same of two equally likely segmentations.
-    It is True for models without added scores, such as WordPiece and BPE.
+    True for models that do not add scores, such as WordPiece and BPE.
     """
     return bool(getattr(self._model, "sums_exactly", True))
 
   @property
   def divided(self) -> Mapping[int, Sequence[int]]:
-    """Id of each piece that `split_digit_commas` divides → ids of its parts."""
+    """Id of a piece that `split_digit_commas` divides → ids of its parts.
+
+    Other pieces have no entry.
+    """
     return getattr(self._model, "divided", {})
 
   def decode(self, ids: Sequence[int] | np.ndarray) -> str:
     """Returns the text of piece ids: its words with spaces between them.
 
-    Callers leave special pieces out: SentencePiece drops control pieces and
-    writes ⁇ for the unknown piece; WordPiece writes each, such as [CLS].
+    Callers should leave special pieces out of `ids`: SentencePiece drops
+    control pieces and writes ⁇ for the unknown piece; WordPiece writes special
+    pieces by name, such as [CLS].
     """
     return self._model.decode([int(i) for i in ids])
 
@@ -412,7 +418,8 @@ class Tokenizer:
   def unreachable(self) -> list[str]:
     """Returns the ordinary pieces that no text can produce.
 
-    The model's normalisation, such as lower case, changes their letters.
+    The normalisation of the model, such as lower-casing, changes the letters of
+    such a piece in every text.
     """
     return [
       piece
@@ -425,7 +432,7 @@ class _SentencePiece:
   """A SentencePiece model with settings; its methods are those of _Model.
 
   Args:
-    model_file: its path.
+    model_file: the path of the model.
     settings: the preparation of a text.
 
   Raises:
@@ -471,7 +478,12 @@ class _SentencePiece:
     )
 
   def _without_commas(self) -> dict[int, "_Parts"]:
-    """Returns id → parts, for each piece that ends in a digit and a comma."""
+    """Finds the pieces to divide: those that end in a digit and a comma.
+
+    Returns:
+      id of such a piece → the pieces in its place: those of the text before the
+      comma, and the comma.
+    """
     replacements: dict[int, _Parts] = {}
     for number, piece in enumerate(self.pieces):
       if ends_in_digit_and_comma(piece):
@@ -493,7 +505,7 @@ class _SentencePiece:
     return [self._divide(ids) for ids in encoded] if self.divided else encoded
 
   def _divide(self, ids: Sequence[int]) -> list[int]:
-    """Returns ids with every divided piece replaced by its parts."""
+    """Returns ids in which the parts of a divided piece stand in its place."""
     return [part for i in ids for part in self.divided.get(i, (i,))]
 
   def segment(self, texts: Sequence[str]) -> list[list[str]]:
@@ -542,9 +554,10 @@ class _SentencePiece:
     ]
 
   def _divided_surface(self, number: int, surface: str) -> list[str]:
-    """Returns the text of each part of a divided piece.
+    """Divides the text that a piece covers among the parts of the piece.
 
-    The result is [surface] for a piece that is not divided.
+    The result is [surface] for a piece that `split_digit_commas` does not
+    divide.
 
     Args:
       number: the id of the piece.
@@ -571,7 +584,7 @@ class _SentencePiece:
 
   @functools.cached_property
   def _inner(self) -> sentencepiece.SentencePieceProcessor:
-    """The model without the space that it puts before a text."""
+    """The same model, made to add no space before a text and to keep spaces."""
     proto = sentencepiece_model_pb2.ModelProto()
     proto.CopyFrom(self._proto)
     proto.normalizer_spec.add_dummy_prefix = False

@@ -103,9 +103,10 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 def _extremes(
   tokenizer: tokenization.Tokenizer, uses: np.ndarray
 ) -> dict[str, Any]:
-  """Returns longest_pieces, ten pieces, and rarest_pieces, ten with counts.
+  """Returns the ten longest and the ten rarest ordinary pieces.
 
-  Special pieces are not among them.
+  The keys of the result are longest_pieces, a list of pieces, and
+  rarest_pieces, pieces with their counts.
 
   Args:
     tokenizer: the tokenizer whose pieces are returned.
@@ -123,9 +124,10 @@ def _extremes(
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-  """Returns report.json as the lines of a table, one column for each model.
+  """Returns report.json as lines of text, for people.
 
-  Two more lines have the longest and the rarest pieces.
+  The first lines are a table with a column for each model. Two further lines
+  list the longest and the rarest pieces.
 
   Args:
     report: the content of report.json; "compared" holds the figures of further
@@ -157,7 +159,7 @@ def _table(columns: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _figure(report: Mapping[str, Any], key: str) -> Any:
-  """Returns the value under a key such as "a.b"; None if it is missing."""
+  """Returns report["a"]["b"] for the key "a.b"; None if that is missing."""
   value: Any = report
   for part in key.split("."):
     value = value.get(part) if value else None

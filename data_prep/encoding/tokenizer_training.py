@@ -1,7 +1,7 @@
 """Trains a SentencePiece model, which contains the normalisation of its text.
 
-Large corpora are trained from their distinct words and the counts of these, in
-memory that does not grow with the number of sentences (`training_words`).
+On a large corpus the model is trained from the distinct words and their counts,
+in memory that does not grow with the number of sentences (`training_words`).
 
 The model composes letters (decomposed й becomes й), unifies white space and, if
 it is uncased, lower-cases. So no caller can forget the normalisation.
@@ -164,7 +164,7 @@ class Options(options.Group):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """Sentences drawn evenly from a corpus; each iteration yields the same ones.
+  """Sentences drawn at random from a corpus; each iteration yields the same.
 
   No sentence is kept in memory: the draw is Knuth's Algorithm S (The Art of
   Computer Programming, volume 2, 3.4.2), for which the sentences are counted
@@ -175,7 +175,8 @@ class Sample:
     size: number of sentences to draw, at most `available`.
     available: number of sentences to draw from: those of at most 65,536 bytes.
     seed: the seed of the draw.
-    left_out: text that a space replaces; None for none.
+    left_out: a pattern; a space replaces each of its matches in a sentence.
+      None replaces nothing.
   """
 
   files: Sequence[str]
@@ -196,7 +197,10 @@ class Sample:
 
 
 def _sentences(files: Sequence[str]) -> Iterator[str]:
-  """Yields the lines that are not blank, without white space around them."""
+  """Yields the sentences of corpus files: their lines that are not blank.
+
+  White space around a sentence is removed.
+  """
   for path in files:
     yield from filter(None, (line.strip() for line in storage.lines(path)))
 
@@ -322,7 +326,14 @@ def _write(
   settings: Options,
   inputs: Sequence[str],
 ) -> None:
-  """Writes the model, its pieces, the report and the manifest."""
+  """Writes the model, its pieces, the report and the manifest.
+
+  Args:
+    model: the content of tokenizer.model.
+    figures: the content of report.json.
+    settings: the options, with the output folder.
+    inputs: the paths of the corpus files, for the manifest.
+  """
   pieces = sentencepiece_model_pb2.ModelProto.FromString(model).pieces
   parameters = dataclasses.asdict(settings)
   for path_option in ("input_file", "output_dir", "morphemes_file"):
@@ -353,8 +364,9 @@ class _Source:
   """The part of SentencePiece's input that does not depend on the size.
 
   Attributes:
-    lines: returns the sentences, or the distinct words with their counts.
-    parameters: the parameters of SentencePiece.
+    lines: function that returns an iterator over the sentences, or over
+      "word<TAB>count" of the distinct words.
+    parameters: name → value of the parameters of SentencePiece's trainer.
   """
 
   lines: Callable[[], Iterator[str]]
@@ -370,15 +382,15 @@ def _source(
 ) -> _Source:
   """Returns SentencePiece's input: sentences, or words with their counts.
 
-  It is words from --count_words_from sentences on.
+  A sample of --count_words_from sentences or more is trained from words.
 
   Args:
     drawn: the sentences.
     words: the words of the sentences.
     kept: their counts in a file, which training reads.
     settings: the options of the tokenizer.
-    folder: gets the rules of normalisation, and the seeds of counted words;
-      training reads these files.
+    folder: the folder for two files that the training reads: the rules of
+      normalisation, and for counted words the seeds.
   """
   rules = os.path.join(folder, "rules.tsv")
   with open(rules, "w", encoding="ascii") as file:
@@ -452,8 +464,8 @@ def _counted(
 ) -> dict[str, Any]:
   """Returns the parameters of SentencePiece for training on counted words.
 
-  SentencePiece would count the seeds of counted words wrongly, so that they are
-  counted here.
+  SentencePiece would count the seeds wrongly for counted words, so that this
+  function counts the seeds and writes them to a file.
 
   Args:
     words: the words.
@@ -479,9 +491,9 @@ def _normalizer(
 ) -> Callable[[str], str]:
   """Returns a function that normalises a word as SentencePiece's training does.
 
-  The function belongs to a model of single letters, which is made at once. That
-  model has no pieces of the user: training looks for these after normalising.
-  In the result, such a piece or a special piece is seed_pieces.SYMBOL.
+  The function uses a model of single letters with the same rules, which is
+  trained at once. A user-defined or special piece in the word becomes
+  seed_pieces.SYMBOL in the result.
   """
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
@@ -504,7 +516,13 @@ def _normalizer(
 def _explained(
   error: RuntimeError, settings: Options, size: int
 ) -> options.InputError:
-  """Returns the InputError for a failed training, naming the flag to change."""
+  """Returns the InputError for a failed training; it names the flag to change.
+
+  Args:
+    error: the error of SentencePiece.
+    settings: the options of the tokenizer.
+    size: the number of pieces that was asked for.
+  """
   chosen = size == settings.vocab_size
   flag = "--vocab_size" if chosen else "--compare_vocab_sizes"
   most = re.search(r"<= (\d+)", str(error))

@@ -22,12 +22,15 @@ _END = b"\0\n"  # no line of a log
 
 
 def told(sentences: Iterable[str], total: int, what: str) -> Iterator[str]:
-  """Yields the sentences, and logs their share at most every ten seconds.
+  """Yields the sentences unchanged, and logs how many have been yielded.
+
+  A line such as "7,000 of 9,000 sentences counted, 3 s left" is logged at most
+  every ten seconds.
 
   Args:
     sentences: the sentences.
-    total: their number.
-    what: what is done with them, as in "7,000 of 9,000 sentences counted".
+    total: the number of sentences.
+    what: the text after the numbers, such as "sentences counted".
   """
   began = said = time.monotonic()
   for number, sentence in enumerate(sentences, start=1):
@@ -44,10 +47,11 @@ def told(sentences: Iterable[str], total: int, what: str) -> Iterator[str]:
 def logged(size: int) -> Iterator[None]:
   """Logs, inside the context, the rounds of SentencePiece's training.
 
-  SentencePiece tells its progress on standard error alone, so that standard error
-  is read here meanwhile. A round is logged at most every ten seconds, and
-  SentencePiece's other lines are dropped. Everything else that is written there
-  appears as usual. After the context SentencePiece writes errors only.
+  SentencePiece writes its progress to standard error only, so that this
+  function reads standard error meanwhile. A round is logged at most every ten
+  seconds, and SentencePiece's other lines are dropped. Lines that other code
+  writes to standard error appear as usual. After the context SentencePiece
+  writes errors only.
 
   Args:
     size: the number of pieces that the model will have.
@@ -72,11 +76,11 @@ def logged(size: int) -> Iterator[None]:
 
 
 def _read(reading: int, kept: int, size: int) -> None:
-  """Logs SentencePiece's rounds, and passes on what others write.
+  """Reads standard error: logs SentencePiece's rounds, passes on other lines.
 
   Args:
-    reading: the file descriptor to read from; it is closed.
-    kept: the file descriptor of standard error.
+    reading: the file descriptor to read from, until its end; then it is closed.
+    kept: the file descriptor of the real standard error.
     size: the number of pieces that the model will have.
   """
   said = time.monotonic()

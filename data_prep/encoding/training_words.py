@@ -9,7 +9,7 @@ from data_prep.encoding import seed_pieces
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-  """The distinct words of sentences, which spaces separate.
+  """The distinct words of sentences, with counts; spaces separate words.
 
   Attributes:
     counts: word → how often it occurs.
@@ -48,8 +48,8 @@ class Words:
     """Yields the distinct normalised words, with their counts.
 
     Args:
-      normalize: returns the normal form of a word, which begins with "▁". It may
-        hold several words, each behind its "▁".
+      normalize: function from a word to its normal form, which begins with "▁".
+        A normal form may hold several words, each behind its "▁".
     """
     inside: collections.Counter[str] = collections.Counter()
     last: collections.Counter[str] = collections.Counter()

@@ -35,10 +35,10 @@ _ASCII_MARKS = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
 class _Cleaned(dict[int, str]):
-  """A table for str.translate, which cleans as BERT's BasicTokenizer does.
+  """A table for str.translate: the cleaning of BERT's BasicTokenizer.
 
   White space becomes a space, control characters are removed, and a Chinese
-  character gets spaces around it.
+  character gets spaces around it. Entries are made when they are needed.
   """
 
   def __missing__(self, point: int) -> str:
@@ -57,7 +57,10 @@ class _Cleaned(dict[int, str]):
 
 
 class _Apart(dict[int, str]):
-  """A table for str.translate that puts spaces around punctuation."""
+  """A table for str.translate that puts spaces around punctuation marks.
+
+  Entries are made when they are needed.
+  """
 
   def __missing__(self, point: int) -> str:
     letter = chr(point)
@@ -76,7 +79,8 @@ def is_punctuation(letter: str) -> bool:
 def cleaned(letter: str) -> str:
   """Returns the replacement of a character in BERT's cleaning of a text.
 
-  It is the character itself, "", a space, or the character between spaces.
+  The replacement is the character itself, "", a space, or the character between
+  two spaces.
   """
   return _CLEANED[ord(letter)]
 
@@ -93,9 +97,10 @@ def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
 
 
 def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
-  """Returns the cleaned text with white space between any two words.
+  """Returns a text cleaned and in lower case, with spaces between all words.
 
-  Each punctuation mark is a word.
+  A punctuation mark is a word. The text is in lower case and without marks only
+  if do_lower_case and strip_accents say so.
   """
   text = folded(text.translate(_CLEANED), do_lower_case, strip_accents)
   return text.translate(_APART)
@@ -125,7 +130,8 @@ class Vocabulary:
   Args:
     path: the file.
     do_lower_case, strip_accents: the settings of the model's training.
-    longest_word: largest number of characters of a word; a longer one is [UNK].
+    longest_word: largest number of characters of a word; a longer word is
+      [UNK].
 
   Attributes:
     pieces: the pieces, in the order of their ids.
@@ -170,7 +176,8 @@ class Vocabulary:
   def inside(self, text: str, begins: bool) -> list[int]:
     """Returns the ids of a part of a word.
 
-    Unless it is the beginning of the word, its first piece begins with "##".
+    Unless the part is the beginning of the word, its first piece begins with
+    "##".
 
     Args:
       text: the part, without a space.
@@ -182,7 +189,7 @@ class Vocabulary:
     return ids
 
   def _word(self, word: str) -> list[int]:
-    """Returns the ids of a word, from the cache if it is there."""
+    """Returns the ids of the pieces of a word, from a cache if it has them."""
     if word not in self._known:
       if len(self._known) >= _MOST_KNOWN:
         self._known.clear()
@@ -226,7 +233,7 @@ class Vocabulary:
     return [each.cut([*self._ends(each)]) for each in traced]
 
   def drops(self, letter: str) -> bool:
-    """Returns whether a character is removed or becomes white space."""
+    """Returns whether cleaning removes a character or makes it white space."""
     return not words(letter, self._lower, self._strip)
 
   def _ends(self, traced: alignment.Traced) -> Iterator[int]:
@@ -251,7 +258,8 @@ class Vocabulary:
   def is_control(self, number: int) -> bool:
     """Returns whether text cannot produce a piece, such as `[CLS]`.
 
-    The judgement is by the brackets, which are words of their own in a text.
+    A piece in brackets is such a piece: in a text, a bracket is a word of its
+    own.
     """
     piece = self.pieces[number]
     return len(piece) > 2 and piece[0] == "[" and piece[-1] == "]"
@@ -266,22 +274,22 @@ class Vocabulary:
     return False
 
   def begins(self, number: int) -> bool:
-    """Returns whether a piece is marked as the beginning of a word."""
+    """Returns whether a piece, by its id, begins a word: it has no "##"."""
     return self.starts_word(number)
 
   def mark(self, number: int) -> str:
-    """Returns "##" for a piece that continues a word, else ""."""
+    """Returns "##" for the id of a piece that continues a word, else ""."""
     return "" if self.starts_word(number) else CONTINUES
 
   def letters(self, number: int) -> str:
-    """Returns the letters of a piece, without "##"."""
+    """Returns the letters of a piece, by its id, without "##"."""
     return self.pieces[number].removeprefix(CONTINUES)
 
   def reaches(self, number: int) -> bool:
-    """Returns whether a piece, by its id, stays as it is when read as a text.
+    """Returns whether some text produces a piece, given by its id.
 
-    Otherwise cleaning, lower case or punctuation changes it, so that no text
-    produces it.
+    The result is False if cleaning, lower-casing or the division at punctuation
+    changes the letters of the piece.
     """
     letters = self.letters(number)
     return words(letters, self._lower, self._strip) == [letters]

@@ -309,7 +309,13 @@ def _content(opened: Callable[[], IO[bytes] | None]) -> IO[bytes]:
 
 
 def _copied(file: IO[bytes], write: IO[bytes], room: int, path: str) -> int:
-  """Copies an archive's file to disk; returns its size in bytes.
+  """Copies an unpacked file of an archive to disk; returns its size in bytes.
+
+  Args:
+    file: the open file in the archive.
+    write: the open file on the disk.
+    room: largest number of bytes to write.
+    path: the path of the archive, for messages.
 
   Raises:
     options.InputError: when the file has more than `room` bytes.

@@ -55,7 +55,7 @@ def default_folder() -> str:
 
 
 def name_of(address: str) -> str:
-  """Returns the name of the file at an address, unquoted, without the query.
+  """Returns the file name in an address, unquoted and without the query.
 
   Raises:
     options.InputError: for an address without the name of a file.
@@ -258,10 +258,11 @@ class Cache:
     return path
 
   def _made(self, *parts: str) -> str:
-    """Returns the path of a folder in the cache, made for this user alone.
+    """Makes a folder in the cache, for this user alone; returns its path.
 
     Raises:
-      options.InputError: as `_inside` does.
+      options.InputError: for a link, and for a folder that other users own or
+        may write to.
     """
     self._inside(*parts)
     os.makedirs(os.path.dirname(os.path.abspath(self.folder)), exist_ok=True)
@@ -460,9 +461,18 @@ def _complete(
 def _complete_object(
   address: str, part: str, known_tag: str, most: int | None
 ) -> str | None:
-  """Fetches an object from a bucket, as `_complete` does; returns its tag.
+  """Downloads an object of a bucket to the file `part`.
 
-  The result is None if the known version is the current one.
+  Nothing is downloaded if the known version is the current one.
+
+  Args:
+    address: the gs:// address.
+    part: the path of the unfinished download.
+    known_tag: the generation of the version in the cache; "" for none.
+    most: the largest size in bytes; None for any.
+
+  Returns:
+    the generation of the downloaded version; None if nothing was downloaded.
   """
   tag = gcs.version(address)
   if tag == known_tag:

@@ -280,7 +280,7 @@ def below(folder: str) -> list[str]:
 
 
 def check(folder: str) -> None:
-  """Raises InputError if the bucket is missing or may not be listed."""
+  """Raises InputError if the bucket of a folder is missing or not readable."""
   bucket, name = _parts(folder)
   with _explained(folder):
     first = _client().list_blobs(
@@ -562,7 +562,8 @@ def get(path: str) -> tuple[bytes, int] | None:
 def _generation(path: str) -> int:
   """Returns the generation of an object; 0 if it does not exist.
 
-  Other errors of the service are not translated: callers are in `_explained`.
+  All other errors of the service are raised; callers turn them into InputErrors
+  by `_explained`.
   """
   blob = _blob(path)
   try:

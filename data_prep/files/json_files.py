@@ -216,7 +216,7 @@ def _type_text(hint: Any) -> str:
 
 
 def shown(value: Any) -> str:
-  """Returns a value as JSON for a message, cut to at most 80 characters."""
+  """Returns the JSON of a value for a message, cut to at most 80 characters."""
   try:
     text = json.dumps(value, ensure_ascii=False)
   except RecursionError:  # reading allows a little more depth

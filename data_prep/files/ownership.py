@@ -175,9 +175,9 @@ def is_anothers(folder: str) -> bool:
 def _anothers(places: Iterable[str]) -> str | None:
   """Returns the first of the given folders that another process owns.
 
-  The result is None if no other process owns a folder, or if this process owns
-  a folder that comes before such a folder. In a bucket the lock of a dead
-  process counts too.
+  The search ends at a folder that this process owns. The result is None if no
+  folder before has another owner. In a bucket, an owner may also be a process
+  that has ended.
   """
   for place in places:
     if place in _held:
@@ -225,9 +225,9 @@ def _anothers_in(target: str) -> str | None:
 
 
 def _lock_content(target: str) -> bytes:
-  """Returns the content of a local folder's lock that another process holds.
+  """Returns the content of a local folder's lock file, if it is locked.
 
-  The result is b"" if no process holds it.
+  The result is b"" if no other process holds the lock.
   """
   for path in filter(_is_locked, _places(target)):
     with contextlib.suppress(OSError), open(path, "rb") as file:

@@ -64,7 +64,7 @@ class Bad:
 
 
 def bad_rows_option() -> str:
-  """Returns the option --bad_rows, for a class of options."""
+  """Returns a dataclass field for the option --bad_rows."""
   return options.option(
     "stop",
     "What to do with a row that cannot be read. stop: end with an error "

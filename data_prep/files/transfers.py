@@ -216,7 +216,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _server(parts: parse.SplitResult) -> tuple[str, str, int | None]:
-  """Returns (scheme, host, port) of an address; port None if not stated."""
+  """Returns (scheme, host, port) of an address; the port is None if missing."""
   try:
     return parts.scheme, parts.hostname or "", parts.port
   except ValueError:  # a port above 65535
@@ -339,7 +339,12 @@ def small(url: str, most: int, advice: str, named: str = "") -> bytes:
 
 
 def _silent(url: str, error: Exception) -> options.InputError:
-  """Returns the error for a server that does not answer."""
+  """Returns the InputError for a server that does not answer.
+
+  Args:
+    url: the URL that was asked for.
+    error: the error of the last try.
+  """
   reason = str(error) if isinstance(error, _Busy) else type(error).__name__
   return options.InputError(
     f"an answer from {parse.urlsplit(url).netloc}",

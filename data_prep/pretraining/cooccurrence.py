@@ -113,7 +113,7 @@ def frequencies(stretches: Iterable[np.ndarray], vocab_size: int) -> np.ndarray:
 
 
 def _add(table: np.ndarray, part: scipy.sparse.csr_matrix) -> None:
-  """Adds the sums of a sparse matrix to a table, in place."""
+  """Adds a sparse matrix of sums to a table of the same shape, in place."""
   rows = np.repeat(np.arange(part.shape[0]), np.diff(part.indptr))
   table[rows, part.indices] += part.data
 

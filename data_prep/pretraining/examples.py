@@ -67,8 +67,9 @@ class TextPreparation(options.Group):
 class Recipe(TextPreparation):
   """Length, masks and sentence pairs of the examples.
 
-  The names are google-research/albert's. max_predictions_per_seq follows the
-  length (there: 20, which masks 3.9 % of 512 pieces).
+  The names are those of google-research/albert. Unlike there, the largest
+  number of masked pieces follows from the length: the default there, 20, masks
+  only 3.9 % of 512 pieces.
   """
 
   max_seq_length: int = options.option(

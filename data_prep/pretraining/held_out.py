@@ -364,9 +364,10 @@ class Likeness:
   """Recognises text that repeats held-out text, to keep it out of training.
 
   Attributes:
-    checksums: the checksums of held-out sentences of at least 40 letters. A
-      checksum alone rules out nearly every sentence.
-    digests: 64-bit hashes of the same sentences.
+    checksums: the checksums of held-out sentences of at least 40 letters. Only
+      a sentence with such a checksum, which is fast to compute, is looked up in
+      `digests`.
+    digests: 64-bit hashes of the held-out sentences of at least 40 letters.
   """
 
   checksums: frozenset[int]

@@ -192,7 +192,8 @@ def _table(
   """Cuts the documents; returns int64 [rows, 7], one row for each chunk.
 
   The columns are the index of the document in `spans`, the number of the use,
-  the number of the chunk in this use, and the four values of a _Chunk.
+  the number of the chunk in this use, and the four values of `_chunks`: start,
+  end of the first part, end, and whether segment B is random.
 
   Args:
     spans: the documents.

@@ -504,13 +504,13 @@ def forecast_of(overview: held_out.Overview, settings: Options) -> Forecast:
 
 
 def _rows(counts: examples.Counts, settings: Options) -> float:
-  """Returns the number of training rows in counts of examples.
+  """Returns the number of training rows that a sample of the corpus gives.
 
   With pack_sequences the result is the number of rows that the pieces would
   fill without padding, which may be a fraction.
 
   Args:
-    counts: the counts of the examples, name → number.
+    counts: the counts of the sample's examples, name → number.
     settings: how examples are made.
   """
   if not settings.pack_sequences:
@@ -523,7 +523,7 @@ def _rows(counts: examples.Counts, settings: Options) -> float:
 def _pool_of_sample(
   texts: Sequence[examples.Text], settings: Options
 ) -> random_segments.Pool | None:
-  """Returns the pool of random second segments for a sample.
+  """Returns a pool of random second segments, made of the texts of a sample.
 
   The result is None without --random_next_sentence, or with too little text.
   """
@@ -776,10 +776,10 @@ def _watched(
 
 
 def _spill_folder(output_dir: str) -> tempfile.TemporaryDirectory[str]:
-  """Returns a new temporary folder for examples that are not sorted yet.
+  """Makes a temporary folder for examples that are not sorted yet.
 
-  It is inside a local output folder, or, for an output folder in a bucket, in
-  the system's temporary folder.
+  The folder is inside a local output folder; for an output folder in a bucket,
+  it is in the system's temporary folder.
   """
   if storage.is_remote(output_dir):
     return tempfile.TemporaryDirectory(prefix="spill-")

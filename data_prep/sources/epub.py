@@ -462,7 +462,7 @@ class _Reader:
     self._add(tail)
 
   def _is_first_letter(self) -> bool:
-    """Returns whether the block has only its large first letter so far."""
+    """Returns whether the block so far is a single letter: a drop capital."""
     return len(self._text) < 8 and bool(
       _CAPITAL.fullmatch("".join(self._text).strip())
     )

@@ -122,9 +122,9 @@ def _posted(parts: list[Any]) -> Iterator[str]:
 
 
 def _of_facebook(text: str) -> str:
-  """Returns a text of Facebook, which writes each byte of UTF-8 as a character.
+  """Decodes a text of Facebook, which writes each byte of UTF-8 as a character.
 
-  A text that is not written so is returned unchanged.
+  A text in another form is returned unchanged.
   """
   try:
     return text.encode("latin-1").decode("utf-8")

@@ -132,7 +132,12 @@ def shown(fields: Sequence[Place]) -> str:
 
 
 def value_at(row: Mapping[str, Any], place: Place) -> Any:
-  """Returns the value of a field; None if the row lacks the field."""
+  """Returns the value of a field of a row; None if the row lacks the field.
+
+  Args:
+    row: name → value; a value may itself be such a row.
+    place: the names of the fields around the field, and its own name.
+  """
   value: Any = row
   for part in place:
     value = value.get(part) if isinstance(value, Mapping) else None

@@ -1,5 +1,7 @@
 """Reads the spoken lines of subtitles: SubRip (.srt) and WebVTT (.vtt).
 
+The two subtitles on the left give the line on the right:
+
 1
 00:00:01,000 --> 00:00:02,500
 <i>- Сайн байна уу,</i>         "Сайн байна уу, дүү минь."

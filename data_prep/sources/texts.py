@@ -249,8 +249,8 @@ def _members(path: str, settings: Options) -> Iterator[Item]:
     settings: how documents are separated, and which rows are kept.
 
   Raises:
-    options.InputError: as `items` does; the message names the file in the
-      archive.
+    options.InputError: when a file cannot be read; the message names the file
+      in the archive.
   """
   with tempfile.TemporaryDirectory() as folder:
     for name, copy, damage in archives.members(path, folder):
@@ -284,7 +284,11 @@ def _named(item: Item, name: str) -> Item:
 
 
 def _is_export(path: str) -> bool:
-  """Returns whether the first item of a JSON array is a post of an export."""
+  """Returns whether a file is an export of posts, by its first item.
+
+  Args:
+    path: the path of a file that holds a JSON array.
+  """
   return any(
     posts.is_post(item)
     for _, item in itertools.islice(json_arrays.items(path), 1)

@@ -196,7 +196,7 @@ def _page(
   Args:
     element: the element.
     names: key → name of the wiki's namespaces, in lower case.
-    namespaces: the value of the page's field `namespaces`.
+    namespaces: the wiki's names of files, categories and templates.
   """
   # The fields of the page and of its revisions; the last one is the newest.
   fields = {

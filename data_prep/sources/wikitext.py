@@ -242,9 +242,9 @@ def _opaque(match: re.Match[str], holes: "_Holes") -> str:
 
 
 def _escaped(text: str) -> str:
-  """Returns a text in one line, with wikitext's special characters escaped.
+  """Returns a text in one line, with HTML entities for wikitext's brackets etc.
 
-  They become HTML entities.
+  So the special characters of wikitext are not read as markup later.
   """
   # A blank line would end the paragraph; within <nowiki> it does not.
   return _MARKUP_LETTER.sub(
@@ -666,7 +666,7 @@ class _Renderer:
     return "" if token["brackets"] else f"{_LINK_START}{address}{_LINK_END}"
 
   def _entity(self, _token: Any, stream: _Stream) -> str:
-    """Returns an entity as it is written; `_tidy` decodes it."""
+    """Returns an HTML entity as it is written; `_tidy` decodes it later."""
     written = ["&"]
     for part in stream:
       kind = type(part)
@@ -679,9 +679,10 @@ class _Renderer:
     return "".join([*written, ";"])
 
   def _tag(self, token: Any, stream: _Stream) -> str:
-    """Returns the mark of a list item; for a table or a rule, skips it whole.
+    """Skips the content of a tag in wiki markup; returns the text in its place.
 
-    The result for a table or a rule is a paragraph break.
+    The text is the mark of a list item for the start of an item; for a table or
+    a horizontal rule it is a paragraph break.
     """
     _skip(stream, _TAG_DEPTH)
     mark = token["wiki_markup"]
@@ -707,7 +708,7 @@ def _tokenized(text: str) -> list[Any]:
 
 
 def _nothing(_token: Any, _stream: _Stream) -> str:
-  """Returns "", for markup that shows nothing itself."""
+  """Returns "": the text of markup that itself shows nothing."""
   return ""
 
 
@@ -804,11 +805,11 @@ def _sorted_lines(text: str, holes: _Holes) -> Iterator[str]:
 
 
 def _blocks(text: str) -> list[list[str]]:
-  """Returns the lines of each paragraph.
+  """Divides the text of a page into paragraphs, as lists of lines.
 
   Adjacent lines of running text are one paragraph; a list item that is running
-  text is one by itself. Left out are headings, tables, other list items, and
-  the sections of links and sources.
+  text is a paragraph by itself. Headings, tables, all other list items, and the
+  sections of links and sources are left out.
   """
   blocks: list[list[str]] = []
   skipped = 0  # the level of the heading whose section is left out
@@ -850,9 +851,10 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _without_boxes(line: str) -> str:
-  """Returns a stripped line without a box at its beginning.
+  """Returns a line without the mark of a box at its beginning.
 
-  A line with only templates becomes "".
+  A box is a template that a page shows beside its text. A line with only the
+  marks of templates becomes "".
   """
   if not _ANY_HOLE.search(line):
     return line
@@ -929,9 +931,10 @@ _BEFORE_STOP = re.compile(r" ([,.;:!?])(?![^ ])")
 
 
 def _tidy(text: str, holes: _Holes) -> str:
-  """Returns a finished paragraph; "" for a paragraph without a letter.
+  """Returns the final form of a paragraph; "" for one without a letter.
 
-  Entities, scripts, holes and punctuation are put into their final form.
+  Entities are decoded, superscripts and subscripts become Unicode characters,
+  and the marks of holes and the spaces around punctuation are put in order.
   """
 
   def residue(match: re.Match[str]) -> str:

@@ -108,7 +108,9 @@ def _ifeq(arguments: Sequence[str]) -> str | None:
 
 
 def _comparable(text: str) -> str | float:
-  """Returns the value of a number; any other text unchanged.
+  """Returns the form in which #ifeq and #switch compare a text.
+
+  A number becomes a float; any other text is returned unchanged.
 
   Raises:
     _UnknownError: for a text that is not known.
@@ -247,12 +249,12 @@ def _applied(sign: ast.AST, left: ast.expr, right: ast.expr) -> float:
 
 
 def _nothing(_arguments: Sequence[str]) -> str | None:
-  """Returns "", for a function that shows nothing."""
+  """Returns "": the output of a parser function that shows nothing."""
   return ""
 
 
 def _first(arguments: Sequence[str]) -> str | None:
-  """Returns the first argument."""
+  """Returns the first argument, as formatnum and #formatdate are rendered."""
   return arguments[0]
 
 

@@ -95,7 +95,10 @@ def formula(tex: str) -> str:
 
 
 def _tex_script(match: re.Match[str]) -> str:
-  """Returns the text of TeX's ^{…} or _{…}."""
+  """Returns TeX's ^{…} or _{…} in raised or lowered characters.
+
+  A script with other characters than these becomes ^(…) or _(…).
+  """
   body = match[2] or match[3] or ""
   if body == "°":
     return body

@@ -1,1 +1,1 @@
-"""Mongolian text: its letters, words, sentences, and what is worth keeping."""
+"""Mongolian text: letters, words, sentences, and rules for good text."""

@@ -186,7 +186,10 @@ class LetterByLetter:
 
 
 class _Alone(dict[str, str]):
-  """A cache: character → the function's result for this character alone."""
+  """A cache of a function of texts: character → function(character).
+
+  Entries are made when they are needed.
+  """
 
   def __init__(self, function: Callable[[str], str]) -> None:
     super().__init__()
@@ -200,16 +203,17 @@ class _Alone(dict[str, str]):
 def _with_exchanges(
   starts: Sequence[int], one_by_one: str, after: str
 ) -> Sequence[int]:
-  """Returns the start of each character of `after`, int [characters].
+  """Returns the start in the original of each character of `after`.
 
-  The function may have exchanged neighbouring characters. Both characters then
-  get the start of the first.
+  `after` is a function of a text. The function has changed single characters,
+  and may have exchanged neighbouring ones (combining marks). Both exchanged
+  characters get the start of the first of them.
 
   Args:
-    starts: the start of each character.
-    one_by_one: the function's results for single characters, concatenated.
-    after: the function's result for the whole text. A single character that
-      differs from `one_by_one` is ς, and keeps its start.
+    starts: the start of each character of `one_by_one`.
+    one_by_one: the function's results for the single characters, concatenated.
+    after: the function's result for the whole text, as long as `one_by_one`. A
+      character that differs alone, without an exchange, is ς.
   """
   shared = list(starts)
   differs = [

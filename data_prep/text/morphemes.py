@@ -95,7 +95,7 @@ def _aligned(
 
 
 def _grouped(morphemes: Sequence[str]) -> list[list[str]]:
-  """Returns words of morphemes: Сүүл @@ийн жил → [[Сүүл, ийн], [жил]]."""
+  """Groups morphemes by word: Сүүл @@ийн жил → [[Сүүл, ийн], [жил]]."""
   words: list[list[str]] = []
   for morpheme in morphemes:
     if words and morpheme.startswith(_GOES_ON):
@@ -185,11 +185,11 @@ def agreement(gold: Gold, segmented: Sequence[Sequence[str]]) -> dict[str, Any]:
       of `gold.words`.
 
   Returns:
-    words and left_out, numbers of words; precision, recall, f1, and exact_share
-      (the share of words with exactly the gold boundaries), from 0 to 1,
-      rounded to four digits, 0 where nothing is to be divided by; and
-      at_random, a dict of the expected precision, recall, f1 and exact_share of
-      as many boundaries at random places in each word.
+    name → value. words and left_out are numbers of words. precision, recall,
+      f1, and exact_share (the share of words with exactly the gold boundaries)
+      are from 0 to 1, rounded to four digits; 0 where the divisor would be 0.
+      at_random is a dict of the expected precision, recall, f1 and exact_share
+      of as many boundaries at random places in each word.
 
   Raises:
     ValueError: when the numbers of words differ.

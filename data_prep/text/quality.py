@@ -120,12 +120,12 @@ class Text:
 
   @functools.cached_property
   def _pairs(self) -> int:
-    """The number of occurrences of the commonest pair of adjacent words."""
+    """How often the most frequent pair of adjacent words occurs."""
     pairs = collections.Counter(itertools.pairwise(self.words))
     return max(pairs.values(), default=0)
 
   def top(self, size: int) -> float:
-    """Returns the share of letters in the commonest run of `size` words.
+    """Returns the share of letters in the most frequent run of `size` words.
 
     The share is from 0 to 1; overlapping runs can make it larger. A run that
     occurs at most twice is no repetition, and gives 0.

@@ -407,7 +407,7 @@ def _hashed_letters(
 
 @functools.cache
 def _table(part_of_word: Callable[[str], bool]) -> np.ndarray:
-  """Returns whether each code point belongs to words, bool [0x110000]."""
+  """Returns bool [0x110000]: whether each code point belongs to words."""
   return np.fromiter(
     map(part_of_word, map(chr, range(sys.maxunicode + 1))), bool
   )

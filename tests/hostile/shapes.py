@@ -122,9 +122,9 @@ def text(shape: tuple[str, str], size: int, ends: int = 0) -> str:
   """Returns the text of a shape with about `size` characters.
 
   Args:
-    shape: of `names`.
-    size: of the text.
-    ends: which beginning and end the text has, 0 to 3.
+    shape: a pair that `names` returns.
+    size: the number of characters.
+    ends: 0 to 3, the choice of the text's beginning and end.
   """
   before, behind = _ENDS[ends]
   middle = "".join(

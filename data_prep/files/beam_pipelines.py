@@ -63,7 +63,7 @@ class Pipeline:
     return self.beam.pvalue.AsSingleton(value) if is_collection else value
 
   def tagged(self, name: str, function: Callable[..., Any], *sides: Any) -> Any:
-    """Returns a step as `flat` does, but with several outputs.
+    """Returns a step with any number of results and with several outputs.
 
     Results that `function` passed through `tag` are in the output [name of the
     tag] of the step, all other results in its output `.main`.
@@ -164,8 +164,8 @@ class _Step:
 class _Steps:
   """The function of a step with several results for each element, picklable.
 
-  `run` yields the results of function(element, *sides). InputErrors are
-  handled as in `_Step`.
+  `run` yields the results of function(element, *sides). An InputError of
+  `function` is written to a file in `folder` and raised again.
   """
 
   function: Callable[..., Iterator[Any]]

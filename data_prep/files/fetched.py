@@ -139,7 +139,9 @@ class Cache:
     for missing files.
 
     Args:
-      address, most, sha256: as in `file`.
+      address: the address of the file.
+      most: the largest size in bytes of a file to fetch.
+      sha256: the hash that the file must have; "" for any.
 
     Raises:
       options.InputError: for any other error of `file`.

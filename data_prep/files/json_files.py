@@ -61,11 +61,13 @@ def read_object(path: str, action: str = "copy it again") -> dict[str, Any]:
   """Returns the content of a JSON file that must be an object.
 
   Args:
-    path, action: as in `read`.
+    path: the file, in UTF-8, with or without a byte order mark.
+    action: what the user should do about a damaged file.
 
   Raises:
-    options.InputError, FileNotFoundError: as `read` does, and an InputError for
-      JSON that is not an object.
+    options.InputError: when the file is damaged, is too large or is a device,
+      when an object in a bucket is missing, or when the JSON is not an object.
+    FileNotFoundError: when a local file is missing.
   """
   expected = f"a JSON object in {path}"
   content = _read(path, expected, action)
@@ -80,7 +82,7 @@ def _read(path: str, expected: str, action: str) -> Any:
   Args:
     path: the file.
     expected: the expected content in words, for messages.
-    action: as in `read`.
+    action: what the user should do about a damaged file.
 
   Raises:
     options.InputError: when the file is a device or a pipe, is larger, or is

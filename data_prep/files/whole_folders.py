@@ -125,7 +125,8 @@ def finish(folder: str, is_ours: IsOurs) -> None:
   folder or a folder above it: it may be at work.
 
   Args:
-    folder, is_ours: as in `replacing`.
+    folder: the folder that is being replaced, local or gs://.
+    is_ours: function from the name of a file to whether our programs wrote it.
   """
   aside = os.path.join(folder, UNFINISHED)
   if not _is_left(folder, aside) or ownership.is_anothers(folder):

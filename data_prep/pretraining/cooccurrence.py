@@ -145,7 +145,8 @@ def _near(ids: np.ndarray, vocab_size: int) -> scipy.sparse.csr_matrix:
   is int64 [vocab_size, vocab_size] and symmetric.
 
   Args:
-    ids: int32 [n], concatenated sequences, as in `_pairs`.
+    ids: int32 [n], concatenated sequences of piece ids, with −1 after each
+      and in place of every special piece.
     vocab_size: number of pieces.
   """
   shape = (vocab_size, vocab_size)
@@ -172,7 +173,8 @@ def _together(
   with itself are 0.
 
   Args:
-    ids: int32 [n], concatenated sequences, as in `_pairs`.
+    ids: int32 [n], concatenated sequences of piece ids, with −1 after each
+      and in place of every special piece.
     columns: int64 [contexts], the ids of the pieces that have a column.
     vocab_size: number of pieces.
   """
@@ -196,7 +198,8 @@ def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Cuts each sequence into blocks of 64 pieces; its last block may be shorter.
 
   Args:
-    ids: int32 [n], concatenated sequences, as in `_pairs`.
+    ids: int32 [n], concatenated sequences of piece ids, with −1 after each
+      and in place of every special piece.
 
   Returns:
     two int arrays [m] with an entry for each piece that is not special: the

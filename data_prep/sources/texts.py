@@ -196,10 +196,12 @@ def read(path: str, settings: Options) -> Iterator[Lines]:
   """Yields the documents of a file as tuples of lines, without dropped ones.
 
   Args:
-    path, settings: as in `items`.
+    path: the path of the file.
+    settings: how documents are separated, and which rows are kept.
 
   Raises:
-    options.InputError: as `items` does.
+    options.InputError: when the content is of a kind that cannot be read, or is
+      damaged, and with --bad_rows=stop at a bad row.
   """
   for item in map(resolved, items(path, settings)):
     if not isinstance(item, cleaning.Drop):

@@ -4,8 +4,8 @@ The corpus is read in portions. `measured` reads a portion. From the measures of
 all portions, `survey` computes the id of every document, the held-out
 documents, the amount of text, and a sample of the documents, from which the
 size of the records is forecast. `survey` needs 12 bytes of memory for each
-document, and about 40 while it chooses. `Likeness` holds a hash for each
-sentence of the held-out text.
+document, and about 40 while it chooses. `Likeness` holds a hash for each long
+sentence (40 letters or more) of the held-out text.
 """
 
 import array

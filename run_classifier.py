@@ -13,7 +13,7 @@ def main(
   recipe: fine_tuning.Recipe,
   adapting: adaptation.Options,
 ) -> None:
-  """Trains, evaluates and predicts: each if its flag --do_… is set."""
+  """Trains, evaluates and predicts: --do_train, --do_eval, --do_predict."""
   classification.run(settings, recipe, adapting)
 
 

@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _help() -> str:
-  """Returns the help text: each program's name, and what the program does."""
+  """Returns the help text: the name of each program and its purpose."""
   rows = {name: about for name, (_, about) in _PROGRAMS.items()}
   rows["configs"] = "prints the folder of the shipped configs and recipes"
   return "\n".join(

@@ -9,7 +9,10 @@ from data_prep.base import options
 
 
 def main(settings: conversion.Options) -> None:
-  """Writes a model directory of a checkpoint to --output_dir, and checks it."""
+  """Converts a checkpoint to a model directory with the same outputs.
+
+  The model directory is written to --output_dir.
+  """
   conversion.run(settings)
 
 

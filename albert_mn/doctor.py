@@ -20,7 +20,7 @@ from data_prep.files import storage
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options of the doctor that run_pretraining.py does not have."""
+  """Command-line options that the doctor adds to run_pretraining.py's."""
 
   full: bool = options.option(
     False,

@@ -5,7 +5,7 @@ one piece to all pieces) is scaled by its largest entry, which is stored as a
 16-bit number. So the error of an entry is at most 1/510 of the largest entry of
 its row, plus 1/131,070. If all entries would take too much space, rows keep
 only their largest entries, and the page states the share of the attention that
-these have.
+the kept entries have.
 """
 
 import base64
@@ -35,7 +35,7 @@ _MOST_GRAMS = 30  # a text of 20 words has about 400 n-grams
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: the model, the text, and the page to write."""
+  """Command-line options: the model, the text, and the HTML page to write."""
 
   model_dir: str = options.option(
     "",
@@ -74,7 +74,7 @@ class Packed:
     levels: zlib of uint8 [layers, heads, from, to]; 0 where not kept.
     scales: little-endian uint16 [layers, heads, from], each row's largest
       entry.
-    kept: number of entries that are kept in each row; 0 for all.
+    kept: number of entries that are kept in each row; 0 if all are kept.
     share: the share of all attention that the kept entries have.
   """
 
@@ -169,7 +169,11 @@ def view(
 
 
 def _answer(answer: explanation.Answer | None) -> dict[str, Any] | None:
-  """Returns the answer as values for JSON; None without an answer."""
+  """Returns a model's answer as values for JSON.
+
+  Args:
+    answer: the answer with its attributions; the result is None if it is None.
+  """
   if not answer:
     return None
   return {

@@ -152,14 +152,18 @@ class Batcher:
     return await request.future
 
   def close(self) -> None:
-    """Ends the thread after the texts in the queue are predicted."""
+    """Accepts no more texts; returns when the queued texts are predicted."""
     with self._changed:
       self._closed = True
       self._changed.notify()
     self._thread.join()
 
   def _work(self) -> None:
-    """Predicts batches until `close`; runs in the worker's thread."""
+    """Predicts batch after batch until `close`; runs in the worker's thread.
+
+    An error of `predict` goes to the callers of the batch, and the thread goes
+    on.
+    """
     while batch := self._next():
       try:
         rows = self._predict([waiting.text for waiting in batch])

@@ -77,8 +77,12 @@ class Guard:
   def _is_ours(self, host: str, request: requests.Request) -> bool:
     """Returns whether a Host header names this server, with any port.
 
-    Its name may be one of the server's names, a loopback address, or the
-    address that the request reached.
+    The header may name one of the server's names, a loopback address, or the
+    address at which the request arrived.
+
+    Args:
+      host: the Host header.
+      request: the request.
     """
     name = _name_of_place(host)
     address = _address(name)

@@ -52,11 +52,11 @@ class Limits:
 def bind(host: str, port: int) -> socket.socket:
   """Returns a socket that is bound to an address, and does not listen yet.
 
-  It logs a warning if other machines reach the address.
+  A warning is logged if other machines can reach the address.
 
   Raises:
-    options.InputError: when the address cannot be bound, as with an unknown host
-      or a port in use.
+    options.InputError: when the address cannot be bound, for instance because
+      the host is unknown or the port in use.
   """
   try:
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -149,8 +149,8 @@ class Server(uvicorn.Server):
   def _pause(self, listener: socket.socket, error: OSError) -> None:
     """Closes the longest waiting connection; accepts none for 0.02 s.
 
-    It is called when the system cannot give a connection, for example without
-    free file descriptors.
+    The method is called when the system cannot give a connection, for example
+    without free file descriptors.
 
     Args:
       listener: the socket that has connections to accept.

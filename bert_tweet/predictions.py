@@ -23,7 +23,7 @@ _AHEAD = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: the classifier and the texts."""
+  """Command-line options: the classifier, and the texts to predict."""
 
   model_dir: str = options.option(
     "",

@@ -65,7 +65,7 @@ _EXAMPLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: classifier, address and limits of the server."""
+  """Command-line options of the server: classifier, address and limits."""
 
   model_dir: str = options.option(
     "",
@@ -679,7 +679,10 @@ class _Watched:
 def _with_headers(
   headers: list[tuple[bytes, bytes]],
 ) -> list[tuple[bytes, bytes]]:
-  """Returns the headers of an answer, with the missing safety headers added."""
+  """Returns the headers of an answer, with security headers added.
+
+  A security header that the answer has already is not changed.
+  """
   there = {name.lower() for name, _ in headers}
   ours = {**_HEADERS, "Content-Security-Policy": _POLICY + _NO_FRAMES}
   return [

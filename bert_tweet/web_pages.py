@@ -79,7 +79,10 @@ def policy_of(page: str) -> str:
 
 
 def _hash(content: str) -> str:
-  """Returns the SHA-256 of an inline script or style, in CSP's syntax."""
+  """Returns the hash of an inline script or style, as CSP writes it.
+
+  It is a SHA-256 in base64, in the form 'sha256-…'.
+  """
   digest = hashlib.sha256(content.encode("utf-8")).digest()
   return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 

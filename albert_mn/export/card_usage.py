@@ -88,7 +88,12 @@ def section(model: Model) -> str:
 
 
 def _code(language: str, *lines: str) -> str:
-  """Returns lines of code as a fenced block of Markdown."""
+  """Returns lines of code as a fenced code block of Markdown.
+
+  Args:
+    language: the language after the fence, such as "bash".
+    *lines: the lines.
+  """
   return "\n".join([f"```{language}", *lines, "```"])
 
 
@@ -122,10 +127,9 @@ def _model_directory(model: Model) -> str:
 
 
 def _tf1(model: Model) -> str:
-  """Returns Markdown: the flags with which google-research's programs read it.
+  """Returns the flags by which google-research's programs load an export.
 
-  Args:
-    model: the facts about the export, a TF 1 checkpoint.
+  The result is Markdown.
   """
   config = "bert" if model.family == "BERT" else "albert"
   sentences = [
@@ -148,7 +152,7 @@ def _tf1(model: Model) -> str:
 
 
 def _huggingface(model: Model) -> str:
-  """Returns code that reads the export with transformers, as Markdown."""
+  """Returns Python code that loads an export with transformers, as Markdown."""
   if not model.tokenizer_name:
     return _code(
       "python",
@@ -201,7 +205,10 @@ _TENSORFLOW = (
 
 
 def _saved_model(model: Model) -> str:
-  """Returns code that calls a classifier with strings, as Markdown."""
+  """Returns Python code that calls a SavedModel classifier, as Markdown.
+
+  The input of the classifier is strings.
+  """
   pair = ', text_pairs=tf.constant(["сайн уу"])' if model.pairs else ""
   code = _code(
     "python",
@@ -214,7 +221,7 @@ def _saved_model(model: Model) -> str:
 
 
 def _tflite(model: Model) -> str:
-  """Returns sentences on the inputs and outputs of a TFLite file."""
+  """Returns Markdown: sentences on the inputs and outputs of a TFLite file."""
   shape = f"int32 [{model.batch_size}, {model.length}]"
   pair = "the second text's pieces, `[SEP]`, " if model.pairs else ""
   sentences = [

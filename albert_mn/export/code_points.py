@@ -1,8 +1,8 @@
 """Texts as code points in a TensorFlow graph, changed as in Python.
 
 TensorFlow's lower-casing and normalisation use another version of Unicode than
-Python, and its lower-casing stops at a NUL. So the graph works on code points,
-with tables that Python computes for every character.
+Python's. TensorFlow's lower-casing also stops at a NUL. So the graph works on
+code points, with tables that Python computes for every character.
 """
 
 import functools
@@ -71,9 +71,12 @@ def _sigma_sees(letter: str) -> int:
 def runs(
   function: Callable[[str], Hashable],
 ) -> tuple[np.ndarray, list[Hashable]]:
-  """Returns the runs of code points for which `function` has equal values.
+  """Returns the runs of neighbouring code points with equal `function`.
 
   Surrogates do not occur in strings; they belong to the run before them.
+
+  Args:
+    function: from a character to a value.
 
   Returns:
     the first code point of each run, int32 [runs], ascending; and the value of

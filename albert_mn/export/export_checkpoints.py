@@ -105,7 +105,13 @@ def _upstreams_tokenizer(folder: str, source: export_source.Source) -> None:
 
 
 def write_labels(folder: str, labels: Sequence[str]) -> None:
-  """Writes labels.json, if there are labels."""
+  """Writes a classifier's labels to labels.json in a folder.
+
+  Args:
+    folder: the folder.
+    labels: the labels, in the order of the outputs; nothing is written if there
+      are none.
+  """
   if labels:
     path = os.path.join(folder, model_directory.LABELS)
     with storage.writing(path) as file:

@@ -123,8 +123,8 @@ def _columns(
 ) -> dict[str, tf.Tensor]:
   """Returns a SavedModel's inputs: name → strings [texts].
 
-  The names are "texts" and, for a classifier of pairs, "text_pairs". A text
-  without a pair gets the pair "".
+  The names are "texts" and, for a classifier of pairs, "text_pairs". The second
+  text of a single text is "".
   """
   rows = [(text, "") if isinstance(text, str) else text for text in texts]
   names = ("texts", "text_pairs") if pairs else ("texts",)
@@ -235,7 +235,7 @@ def warn_of_disagreement(
   Args:
     problem: the kind of prediction.
     outputs: [texts, outputs], logits of the quantized model.
-    expected: [texts, outputs], those of the original.
+    expected: [texts, outputs], logits of the original model.
   """
   share = float(problem.equal_answers(outputs, expected).mean())
   if share < _LEAST_AGREEMENT:
@@ -293,7 +293,7 @@ def _scores(
   settings: export_source.Options,
   *forwards: _Forward,
 ) -> str:
-  """Returns a line on the scores of a TFLite file and the original.
+  """Returns a line with the scores of a TFLite file and of the original model.
 
   Both are evaluated on the rows of --eval_file.
 

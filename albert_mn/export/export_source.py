@@ -27,7 +27,7 @@ TOLERANCE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """The model to export, the form of the export, and its folder."""
+  """Command-line options: the model to export, and the form of the export."""
 
   model_dir: str = options.option(
     "",
@@ -209,17 +209,18 @@ class Source:
       )
 
   def tokenizer(self) -> tokenization.Tokenizer:
-    """Returns the tokenizer, with its settings; there must be one."""
+    """Returns the tokenizer with its settings; the model must have one."""
     return tokenization.Tokenizer.with_settings(
       self.tokenizer_file, tokenization.Settings.of(self.parameters)
     )
 
   @functools.cached_property
   def exported_parts(self) -> dict[str, Any]:
-    """Name → layer, with the head for exports.
+    """Name → layer, with the head that exports contain.
 
-    The logits of this head are divided by the temperature; those of a
-    regression are the predicted numbers (see `Problem.affine`).
+    The outputs of this head are scaled: the logits are divided by the
+    temperature; for a regression, the outputs are the predicted numbers (see
+    `Problem.affine`).
     """
     if not self.problem:
       return self.parts
@@ -307,7 +308,7 @@ KINDS = (classifier.KIND, tagging.KIND, model_directory.PRETRAINED)
 
 
 def opened(folder: str) -> Source:
-  """Returns an opened model directory.
+  """Opens a model directory for an export: manifest, config and weights.
 
   Raises:
     options.InputError: when the folder is no model directory, or is damaged.
@@ -361,19 +362,23 @@ _AWKWARD = (
 
 
 def texts() -> list[str]:
-  """Returns the texts of comparisons: real sentences, then difficult texts.
+  """Returns the texts on which exports are compared with their model.
 
-  A difficult text is empty, or has decomposed letters, white space or emoji.
+  The first texts are real sentences. The others are difficult: empty, or with
+  decomposed letters, white space or emoji.
   """
   return [*foreign_text.SENTENCES, *_AWKWARD]
 
 
 def ties(tokenizer: tokenization.Tokenizer) -> list[str]:
-  """Returns a warning about texts with two equally likely divisions, in a list.
+  """Returns a warning if other programs may divide some texts differently.
 
-  A division is a way to cut a text into pieces; other programs may choose the
-  second of the two. The list is empty if sums of the model's scores are exact
-  in float32.
+  A division cuts a text into pieces. If two divisions are equally likely and
+  the sums of the pieces' scores are not exact in float32, another program may
+  choose the second division. The result is a list: [] if the sums are exact.
+
+  Args:
+    tokenizer: the tokenizer of the model.
   """
   if tokenizer.sums_exactly:
     return []
@@ -393,7 +398,7 @@ def compared(
   For an expected value above 1, or below -1, the difference is relative.
 
   Args:
-    what: the source of `outputs`, for the line.
+    what: the source of `outputs`, such as "the files written", for the line.
     outputs, expected: output name → array.
 
   Raises:

@@ -28,7 +28,8 @@ def converted(
 ) -> bytes:
   """Returns a TFLite file that computes logits from ids [batch_size, length].
 
-  It uses only built-in operations. Positions with the pad id are masked.
+  The file uses only built-in operations of TFLite. Positions with the pad id
+  are masked.
 
   Args:
     parts: encoder and classifier, of each network of an ensemble.

@@ -1,7 +1,7 @@
 """The model card: README.md of a model, from its manifest and its results.
 
-It has the sections of ALBERT-Mongolian's card. Information that no file holds
-is marked as missing; nothing is invented.
+The card has the sections of ALBERT-Mongolian's card. Information that no file
+holds is marked as missing.
 """
 
 import dataclasses
@@ -112,7 +112,7 @@ def _words(described: Mapping[str, Any], labels: Sequence[str]) -> _Words:
 
 
 def _label_type(described: Mapping[str, Any]) -> str:
-  """Returns the label type in a model's manifest, by default "class"."""
+  """Returns the label type that a model's manifest states, or else "class"."""
   parameters = manifest_fields.Parameters.of(described["parameters"])
   return parameters.label_type or problems.CLASS
 
@@ -239,7 +239,10 @@ def _cell(value: Any) -> str:
 
 
 def _origin(described: Mapping[str, Any]) -> str:
-  """Returns the hashes of the model's sources, as Markdown."""
+  """Returns Markdown: hashes of the inputs from which the model was made.
+
+  The inputs are those in the manifest, such as rows and initial weights.
+  """
   if not described["inputs"]:
     return "The manifest names no inputs."
   lines = [
@@ -289,7 +292,7 @@ def _verbatim(lines: str) -> str:
 
 
 def _report(labels: Sequence[str], results_dir: str) -> str:
-  """Returns report.txt as a Markdown code block, or why there is none.
+  """Returns report.txt as a Markdown code block, or a sentence on its absence.
 
   Args:
     labels: the model's labels; empty for a model that was not fine-tuned.

@@ -140,8 +140,8 @@ def save_classifier(
 class TextEncoder(tf.Module):
   """An encoder with the inputs and outputs of TF Hub's text encoders.
 
-  It is called with strings [batch], or with a dictionary of input_word_ids,
-  input_mask and input_type_ids, int32 [batch, length].
+  The encoder is called with strings [batch], or with a dictionary of
+  input_word_ids, input_mask and input_type_ids, int32 [batch, length].
 
   Args:
     encoder: the encoder.

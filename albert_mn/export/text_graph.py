@@ -88,7 +88,12 @@ class TextToIds(tf.Module):
     return Inputs(filled, mask, mask - before, None)
 
   def _repeated(self, piece: int, counts: tf.Tensor) -> tf.RaggedTensor:
-    """Returns `counts[i]` copies of a piece in row i."""
+    """Returns rows of one repeated piece: row i has counts[i] copies.
+
+    Args:
+      piece: the piece's id.
+      counts: int [rows].
+    """
     values = tf.fill([tf.reduce_sum(counts)], piece)
     return tf.RaggedTensor.from_row_lengths(values, counts)
 
@@ -147,7 +152,12 @@ class TextToIds(tf.Module):
 
 
 def _beginnings(rows: tf.RaggedTensor, sizes: tf.Tensor) -> tf.RaggedTensor:
-  """Returns the first `sizes[i]` values of each row i."""
+  """Returns the beginnings of rows: the first sizes[i] values of row i.
+
+  Args:
+    rows: ragged [rows, values].
+    sizes: int [rows].
+  """
   return tf.gather(rows, tf.ragged.range(sizes), batch_dims=1)
 
 
@@ -206,7 +216,11 @@ class SentencePiece(tf.Module):
     return tf.gather(self._parts, ids).merge_dims(1, 2)
 
   def _prepared(self, texts: tf.Tensor) -> tf.Tensor:
-    """Returns texts normalised as tokenization.Settings.apply does."""
+    """Normalises texts as tokenization.Settings.apply does in Python.
+
+    Args:
+      texts: string [batch], like the result.
+    """
     if self._settings.replace_quotes:
       texts = tf.strings.regex_replace(texts, "``|''", '"')
     if not (self._settings.strip_accents or self._settings.do_lower_case):

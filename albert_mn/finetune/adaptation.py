@@ -65,7 +65,7 @@ _STEPS_A_LOOP, _STEPS_A_CHECKPOINT = 50, 100
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: adaptation of the encoder to the texts of the task."""
+  """Command-line options: adaptation of the encoder to the texts of a task."""
 
   adapt_steps: str = options.option(
     AUTO,
@@ -194,7 +194,14 @@ def adapted(
 
 
 def _fault(recipe: fine_tuning.Recipe, start: fine_tuning.Start) -> str:
-  """Returns the reason why masked-LM steps cannot adapt a model, or ""."""
+  """Returns the reason why a model cannot be adapted by masked-LM steps.
+
+  The result is "" if the model can be adapted.
+
+  Args:
+    recipe: the options of the fine-tuning.
+    start: the model to adapt.
+  """
   tokenizer = start.tokenizer
   if recipe.freeze_encoder and start.init_checkpoint:
     return "--freeze_encoder leaves the encoder as it is"
@@ -291,7 +298,7 @@ class Repeats:
     return repeated
 
   def summary(self) -> str:
-    """Returns a clause with the numbers of lines kept and left out.
+    """Returns a clause with the numbers of the lines kept and left out.
 
     The result is "" if no line was tested.
     """
@@ -314,8 +321,9 @@ def unknown_words(
 ) -> str:
   """Returns a sentence on the words that the tokenizer cannot encode.
 
-  These are words with a letter that is in no piece. The sentence has their
-  number and the five most frequent. Without such words the result is "".
+  A word cannot be encoded if no piece has one of its letters. The sentence has
+  the number of such words and the five most frequent of them. Without such
+  words the result is "".
 
   Args:
     tokenizer: the tokenizer.
@@ -384,10 +392,16 @@ def _records(
   recipe: fine_tuning.Recipe,
   start: fine_tuning.Start,
 ) -> str:
-  """Makes the records of texts.txt, unless they exist; returns their folder.
+  """Makes TFRecords from texts.txt, unless they exist; returns their folder.
 
-  Each text is used so often that the steps are likely to repeat no record, but
-  at most 10 times. The masks are drawn anew at each step in any case.
+  Each text is used several times, at most 10, so that the steps are likely to
+  repeat no record. The masks are drawn anew at each step in any case.
+
+  Args:
+    folder: the folder of the adaptation.
+    steps: number of adaptation steps.
+    recipe: the options of the fine-tuning.
+    start: the model to adapt.
   """
   source = os.path.join(folder, _TEXTS)
   length = recipe.max_seq_length
@@ -416,9 +430,10 @@ def _records(
 
 
 def _exist(record_options: pretraining_data.Options) -> bool:
-  """Returns whether records with these options and inputs exist already.
+  """Returns whether finished records with the same options and inputs exist.
 
-  Inputs are compared by SHA-256, and options with the records' manifest.
+  Inputs are compared by SHA-256; options are compared with the manifest of the
+  records.
   """
   described = manifest.find(record_options.output_dir)
   if not described:

@@ -39,13 +39,15 @@ class Unseen:
 
 
 class Evidence:
-  """All rows by which the temperature and the blend are chosen.
+  """The rows on which the temperature and the blend are fitted.
 
   Args:
     problem: the kind of prediction.
-    parts: rows that no network has learnt from, or for each network the rows
-      that it has not learnt from; no row is in two parts.
-    balanced: whether every label weighs the same, however many rows it has.
+    parts: one part with rows from which no network has learnt; or for each
+      network a part with rows from which this network has not learnt. No row is
+      in two parts.
+    balanced: whether every label has the same total weight, however many rows
+      it has.
 
   Attributes:
     size: the number of rows in all parts.
@@ -85,12 +87,12 @@ class Evidence:
 
     Args:
       learnable: all rows from which the baseline may learn.
-      temperature: divides the networks' logits if they answer alone.
+      temperature: divisor of the networks' logits if the networks answer alone.
 
     Returns:
-      the blend; None if there are fewer than 10 unseen rows, more than 16,384
-        labels, or entities: then the network answers alone, and the reason is
-        logged.
+      the blend; None for fewer than 10 unseen rows, for more than 16,384
+        labels, and for entities. Then the network answers alone, and the reason
+        is logged.
     """
     if fault := self._fault():
       logging.info("blend: the network answers alone: %s", fault)

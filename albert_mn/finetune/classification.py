@@ -39,7 +39,7 @@ NOTHING = "none"
 
 @dataclasses.dataclass(frozen=True)
 class Options(task_rows.Files, google_flags.ClassifierFlags):
-  """Options: what to do, the model, and the folder of the results.
+  """Command-line options of run_classifier.py: actions, model and results.
 
   The names are those of google-research/albert's run_classifier.
   """
@@ -338,7 +338,12 @@ def load(folder: str) -> classifier.Predictor:
 
 
 def _check_pairs(settings: Options, predictor: classifier.Predictor) -> None:
-  """Raises InputError if only one of the model and the rows has text pairs."""
+  """Raises InputError if a model of pairs gets single texts, or vice versa.
+
+  Args:
+    settings: the options; --text_pair_column means that the rows are pairs.
+    predictor: the model.
+  """
   pairs = bool(
     manifest_fields.Parameters.of(predictor.manifest["parameters"]).text_pair
   )

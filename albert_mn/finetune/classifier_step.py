@@ -59,7 +59,7 @@ class Step:
     self._apply = tf.function(self._applied)
 
   def _compiled(self) -> Any:
-    """Returns the compiled function of a part's loss and gradients.
+    """Returns the compiled function that computes loss and gradients of rows.
 
     The function is `_of_inputs`; with a frozen encoder it is `_of_features`.
     """
@@ -112,14 +112,15 @@ class Step:
   def _inputs(
     self, batch: length_buckets.Batch, rows: np.ndarray
   ) -> list[np.ndarray]:
-    """Returns what the encoder or the head reads for a part of a batch.
+    """Returns the input arrays of the encoder, or of the head, for some rows.
 
-    For `_of_inputs` these are ids, mask and segments, each [rows, length]; for
-    `_of_features`, the pooled vectors of the rows, [rows, hidden].
+    For the encoder the arrays are ids, mask and segments, each [rows, length].
+    If the encoder is frozen, the array is the pooled vectors for the head,
+    [rows, hidden].
 
     Args:
-      batch: the part.
-      rows: indices of the part's inputs among all inputs of the training.
+      batch: the rows, a part of a batch.
+      rows: indices of the rows among all inputs of the training.
     """
     if self._features is not None:
       return [self._features[rows]]
@@ -175,10 +176,11 @@ class Step:
     first: tf.Tensor,
     features: tf.Tensor,
   ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Returns the loss and the head's gradients of a part, by pooled vectors.
+    """Returns the loss and the head's gradients of a part of a batch.
 
-    It takes the place of `_of_inputs` when the encoder is frozen. The loss is
-    the sum of the part's weighted losses, divided by `total`.
+    It takes the place of `_of_inputs` when the encoder is frozen: the head's
+    inputs were computed before. The loss is the sum of the part's weighted
+    losses, divided by `total`.
 
     Args:
       targets, weights: targets and weights of the part's rows.
@@ -193,11 +195,11 @@ class Step:
     return loss, self._dense(tape.gradient(loss, self._variables))
 
   def _seeds(self, weights: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-    """Returns the dropout seeds of a part's rows at this step, [rows, 2].
+    """Returns the dropout seeds of rows of a batch at this step, [rows, 2].
 
     Args:
-      weights: [rows], the weights of the part's rows, for their number.
-      first: index of the part's first row in the batch.
+      weights: [rows], the weights of these rows, for their number.
+      first: index of the first row in the whole batch.
     """
     step = tf.cast(self._optimizer.iterations, tf.int32)
     rows = tf.range(tf.shape(weights)[0]) + first
@@ -234,7 +236,11 @@ class Step:
     ]
 
   def _applied(self, gradients: list[tf.Tensor]) -> None:
-    """Updates the weights with the gradients of a whole batch."""
+    """Updates the weights with the gradients of a whole batch.
+
+    Args:
+      gradients: the gradient of each trained variable.
+    """
     self._optimizer.apply_gradients(
       zip(gradients, self._variables, strict=True)
     )

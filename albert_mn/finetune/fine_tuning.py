@@ -65,7 +65,7 @@ _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 400, 3, 20
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(options.Group):
-  """Options: how to train a classifier.
+  """Command-line options of fine-tuning: batches, epochs, rates and so on.
 
   The names are those of google-research/albert's run_classifier. Where a
   default differs from google-research's, the help text states both.
@@ -645,10 +645,10 @@ def _evidence(
   loops: Sequence["_Loop | _FittedHead"],
   recipe: Recipe,
 ) -> answers.Evidence:
-  """Returns the validation rows of all networks, to fit temperature and blend.
+  """Returns the rows on which temperature and blend of the networks are fitted.
 
-  No network is asked about rows from which it learnt, and each row is used
-  once.
+  They are the validation rows of each network, from which that network did not
+  learn. If all networks have the same validation rows, these are used once.
 
   Args:
     problem: the kind of prediction.
@@ -810,7 +810,7 @@ class _Judge:
     self.targets = predictor.targets(rows)
 
   def logits(self) -> np.ndarray:
-    """Returns the logits with the current weights, [rows, outputs]."""
+    """Returns logits of the rows by the current weights, [rows, outputs]."""
     if self._features is None:
       return self._predictor.logits(self._texts)
     model = self._predictor.model
@@ -1045,15 +1045,15 @@ class _Loop:
     )
 
   def step(self) -> int:
-    """Returns the number of steps taken so far."""
+    """Returns the number of training steps taken so far."""
     return int(self._optimizer.iterations)
 
   def run(self) -> None:
     """Trains from the restored step to the last step.
 
     At the end the model gets the weights with the best validation score, if
-    such weights are kept, and otherwise keeps the last. If the training ended
-    before, no step is taken.
+    such weights are kept; otherwise it keeps its last weights. If the restored
+    step is the last, no step is taken.
 
     Raises:
       options.InputError: when the mean loss of an epoch is not finite.
@@ -1163,10 +1163,10 @@ class _Loop:
     )
 
   def verdict(self) -> degenerate_runs.Verdict | None:
-    """Returns the verdict on a finished training; None if it has learnt.
+    """Returns the verdict on a finished training; None if the model has learnt.
 
-    A training of fewer than 50 steps or of less than an epoch, which is too
-    short to judge, and a training whose learning rate is 0 also give None.
+    None is also the result for a training of fewer than 50 steps or of less
+    than an epoch, which is too short to judge, and for a learning rate of 0.
     """
     recipe = self._recipe
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)

@@ -14,7 +14,7 @@ _NO_TPU = "run_classifier.py computes on the GPU or the CPU of this machine"
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierFlags(options.Group):
-  """Options of google-research/albert that have no effect."""
+  """Command-line options of google-research/albert that have no effect here."""
 
   use_tpu: bool = options.ignored(
     False, f"{_NO_TPU}; start the program on a machine with a GPU"

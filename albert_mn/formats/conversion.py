@@ -1,9 +1,10 @@
 """Conversion of any checkpoint to a model directory with the same outputs.
 
-The model directory is put in place only after it was read back and its outputs
-were compared with those of the model in memory. The latter are compared with
-those of plain_forward, which computes with the arrays of the source; this is
-left out for a source in this project's format, which has no such arrays.
+Two comparisons come before the model directory is put in place. The model that
+was read back from the directory must have the same outputs as the model in
+memory. And the model in memory must have the same outputs as plain_forward,
+which computes with the arrays of the source; this comparison is left out for a
+source in this project's format, which has no such arrays.
 """
 
 import codecs
@@ -61,7 +62,7 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: the checkpoint to convert, and the folder for the result."""
+  """Command-line options: the checkpoint to convert, and the output folder."""
 
   init_checkpoint: str = options.option(
     "",
@@ -196,9 +197,9 @@ class Opened:
     )
 
   def model(self) -> Any:
-    """Returns a new Classifier; without labels, a new PretrainingModel.
+    """Returns a new Classifier with random weights.
 
-    Its weights are random.
+    Without labels it is a new PretrainingModel.
     """
     if self.labels:
       return classifier.Classifier(self.config, len(self.labels), seed=0)
@@ -522,9 +523,9 @@ def _known_of(source: initial_weights.Source) -> dict[str, Any]:
 def _classifier_outputs(source: initial_weights.Source) -> int:
   """Returns the number of outputs of a text classifier.
 
-  For a source in this project's format it is the number of labels in
-  labels.json, 0 without that file. For another project's it is 0 if the model
-  is no text classifier but, for instance, a tagger.
+  For a source in this project's format the number is that of the labels in
+  labels.json, 0 without that file. For a source of another project it is 0 if
+  the model is no text classifier but, for instance, a tagger.
   """
   if source.kind is initial_weights.Format.OURS:
     folder = initial_weights.folder_of(source.path)
@@ -550,8 +551,8 @@ def _named_labels(
 ) -> list[str]:
   """Returns a classifier's labels, whose number is not checked.
 
-  They come from --labels_file, else from files beside the weights; unnamed
-  labels of Hugging Face are LABEL_0, LABEL_1, ….
+  The labels come from --labels_file, else from files beside the weights;
+  unnamed labels of Hugging Face are LABEL_0, LABEL_1, ….
 
   Args:
     settings: the options.
@@ -599,10 +600,10 @@ def read_labels(path: str) -> list[str]:
 def _parameters(settings: Options, opened: Opened) -> dict[str, Any]:
   """Returns the parameters for the manifest, which predictors read.
 
-  For a source in this project's format they are those of its manifest, with the
-  text settings of `opened`. For another project's they come from the flags,
-  else from its files, else they are defaults; a classifier's max_seq_length is
-  limited to max_position_embeddings.
+  For a source in this project's format they are the parameters of its manifest,
+  with the text settings of `opened`. For a source of another project they come
+  from the flags, else from the source's files, else they are defaults; a
+  classifier's max_seq_length is limited to max_position_embeddings.
   """
   known = _known_of(opened.source)
   if opened.source.kind is not initial_weights.Format.OURS:

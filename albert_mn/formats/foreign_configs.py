@@ -3,8 +3,8 @@
 One name may mean two computations: "gelu" is the tanh approximation in
 google-research's programs and in tf-models, but the exact function in
 PyTorch's. And a config may lack a setting that no weight shows, such as the
-number of heads. Each such decision is reported in a line, which names the flag
-or the key that changes it.
+number of heads. For each such decision a line tells the user the flag or the
+key that changes it.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ PYTORCH_FORKS = dataclasses.replace(
 
 
 def gelu_option() -> Any:
-  """Returns the dataclass field of the flag --gelu."""
+  """Returns the field of the flag --gelu, for a dataclass of options."""
   return options.option(
     "auto",
     "Form of the gelu activation of a model from elsewhere whose config says "
@@ -121,7 +121,7 @@ def of_google(
     path: the file.
     family: AlbertConfig or BertConfig.
     programs: the programs that wrote the weights.
-    gelu: the value of --gelu.
+    gelu: the value of --gelu: "auto", "tanh" or "erf".
 
   Raises:
     options.InputError: when the file is damaged, or has a key or value that no

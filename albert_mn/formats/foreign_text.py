@@ -73,9 +73,10 @@ def alike(
   left: tokenization.Settings,
   right: tokenization.Settings,
 ) -> bool:
-  """Returns whether two settings give the same ids on test texts.
+  """Returns whether a tokenizer gives the same ids with two settings.
 
-  The texts are SENTENCES and the numbers from 0 to 99, each with a comma.
+  The ids of test texts are compared: SENTENCES, and the numbers from 0 to 99,
+  each with a comma.
 
   Different settings may give the same ids: for instance when the SentencePiece
   model itself lower-cases.
@@ -101,9 +102,9 @@ def read(
 ) -> ReadSettings:
   """Returns the normalisation settings of a model of another project.
 
-  They come from tokenizer.json, else from tokenizer_config.json if it names
-  them, else from the defaults of the programs that wrote the weights, together
-  with the letters of the vocabulary.
+  The settings come from tokenizer.json, else from tokenizer_config.json if that
+  file states them. Otherwise they follow from the defaults of the programs that
+  wrote the weights and from the letters of the vocabulary.
 
   Args:
     folder: the folder of the weights.
@@ -141,7 +142,7 @@ def read(
 
 
 def _of_tokenizer_json(path: str, longest: int | None) -> ReadSettings:
-  """Returns the settings in tokenizer.json.
+  """Returns the normalisation settings that a tokenizer.json states.
 
   Args:
     path: the file.
@@ -287,9 +288,12 @@ def _of_normalizer(normalizer: Mapping[str, Any]) -> tokenization.Settings:
 def _lowers_digit_and_comma(model: Mapping[str, Any]) -> bool:
   """Returns whether all pieces such as `▁22,` have a score below -50.
 
-  The result is False if there are no such pieces, or the model is no Unigram.
-  transformers 4 subtracts 100 from their scores, so that its
+  transformers 4 subtracts 100 from the scores of these pieces, so that its
   AlbertTokenizerFast comes close to AlbertTokenizer, which splits these pieces.
+  The result is False if there are no such pieces, or the model is no Unigram.
+
+  Args:
+    model: the model in a tokenizer.json.
   """
   if model.get("type") != "Unigram":
     return False
@@ -325,7 +329,10 @@ def _has_capitals(tokenizer: tokenization.Tokenizer) -> bool:
 
 
 def _has_marks(tokenizer: tokenization.Tokenizer) -> bool:
-  """Returns whether a vocabulary has й or ё, or no Cyrillic letter at all."""
+  """Returns whether a vocabulary keeps the marks of Cyrillic letters.
+
+  That is so if it has й or ё, or no Cyrillic letter at all.
+  """
   letters = set("".join(_letters(tokenizer)))
   return bool(letters & set(_MARKED)) or not letters & set(_CYRILLIC)
 
@@ -340,6 +347,9 @@ def _joins_digit_and_comma(tokenizer: tokenization.Tokenizer) -> bool:
 
 
 def _lower_cases(tokenizer: tokenization.Tokenizer) -> bool:
-  """Returns whether САЙН БАЙНА УУ gets the same ids as сайн байна уу."""
+  """Returns whether a tokenizer ignores letter case.
+
+  The test is whether САЙН БАЙНА УУ gets the same ids as сайн байна уу.
+  """
   upper, lower = tokenizer.encode(["САЙН БАЙНА УУ", "сайн байна уу"])
   return upper.tolist() == lower.tolist()

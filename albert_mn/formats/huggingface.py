@@ -1,8 +1,8 @@
-"""Hugging Face's directories of ALBERT and BERT: config and weights, both ways.
+"""Reads and writes ALBERT and BERT models in Hugging Face's format.
 
-The names are those that transformers writes for PyTorch, from its first
-releases (gamma, beta, position_ids) and forks of them, such as mn-tweet-bert's,
-to 5.24.
+These are the config and the weights. The names of the weights are those that
+transformers writes for PyTorch, from its first releases (gamma, beta,
+position_ids) and forks of them, such as mn-tweet-bert's, to 5.24.
 """
 
 import dataclasses
@@ -98,7 +98,10 @@ def is_weights(path: str) -> bool:
 
 
 def has_weights(folder: str) -> bool:
-  """Returns whether a folder has weights under a file name of transformers."""
+  """Returns whether a folder has a file of weights with transformers' name.
+
+  Such names are model.safetensors and pytorch_model.bin, or their indices.
+  """
   return any(
     storage.exists(os.path.join(folder, f"{name}{ending}"))
     for name in _FILES
@@ -112,7 +115,7 @@ def folder_of(path: str) -> str:
 
 
 def config_file(path: str) -> str:
-  """Returns the path of the config beside weights; "" if there is none.
+  """Returns the path of the config beside weights; "" if there is no config.
 
   Besides config.json, google's file names are accepted: forks of
   pytorch-transformers use them, with transformers' meaning of the keys.
@@ -177,7 +180,12 @@ def config(
 def _activation(
   name: Any, path: str, programs: foreign_configs.Programs
 ) -> str:
-  """Returns our name of transformers' activation.
+  """Returns this project's name of an activation function of transformers.
+
+  Args:
+    name: transformers' name of the activation.
+    path: the config, for the message.
+    programs: the programs that wrote the weights.
 
   Raises:
     options.InputError: for an unknown activation.
@@ -216,9 +224,13 @@ def is_own_config(path: str) -> bool:
 
 
 def family_of(path: str) -> type[configs.AlbertConfig]:
-  """Returns the class of a config: AlbertConfig or BertConfig.
+  """Returns the class of the config in a file: AlbertConfig or BertConfig.
 
-  A file name of this project decides, otherwise the keys in the file.
+  If the file has a name of this project, the name decides; otherwise the keys
+  in the file do.
+
+  Args:
+    path: path of the config.
 
   Raises:
     options.InputError: when the file is not a JSON object.
@@ -230,9 +242,12 @@ def family_of(path: str) -> type[configs.AlbertConfig]:
 
 
 def _kind(values: Mapping[str, Any]) -> str:
-  """Returns "albert" or "bert", judged by the keys of a config.
+  """Returns "albert" or "bert" for a config.json without the key model_type.
 
-  This is for configs before 2020, which have no model_type.
+  Configs before 2020 have no model_type; the result follows from other keys.
+
+  Args:
+    values: the content of config.json.
   """
   of_albert = {"embedding_size", "inner_group_num", "num_hidden_groups"}
   return "albert" if of_albert & values.keys() else "bert"
@@ -392,8 +407,9 @@ def read(folder: str) -> tuple[dict[str, np.ndarray], list[str]]:
 
 
 def _renamed(name: str) -> str:
-  """Returns a weight's name without prefixes, and with the endings of today.
+  """Returns a weight's name in the form that transformers writes today.
 
+  Prefixes of the model's class are removed, and old endings replaced:
   `bert.encoder.…LayerNorm.gamma` becomes `encoder.…LayerNorm.weight`.
   """
   for prefix in _PREFIXES:
@@ -405,10 +421,14 @@ def _renamed(name: str) -> str:
 
 
 def _turned(name: str, array: np.ndarray) -> np.ndarray:
-  """Returns a weight with kernels transposed: [out, in] ↔ [in, out].
+  """Returns a weight with the dimensions of a kernel exchanged.
 
-  PyTorch has [out, in], TensorFlow [in, out]. Embeddings and vectors are
-  unchanged.
+  PyTorch has kernels [out, in], TensorFlow [in, out]. Embeddings and vectors
+  are returned unchanged.
+
+  Args:
+    name: the weight's name, which tells whether it is a kernel.
+    array: the weight.
   """
   is_table = name.endswith(("embeddings.weight", "decoder.weight"))
   return array if is_table or array.ndim != 2 else array.T

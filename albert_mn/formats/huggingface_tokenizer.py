@@ -127,7 +127,7 @@ def _mask(tokenizer: tokenization.Tokenizer) -> str:
 def special_pieces(
   tokenizer: tokenization.Tokenizer,
 ) -> dict[str, tuple[int, str]]:
-  """Returns "pad", "unk", "cls", "sep" and "mask" → (id, piece)."""
+  """Returns "pad", "unk", "cls", "sep" and "mask" → (id, text of the piece)."""
   ids = {
     "pad": tokenizer.pad_id,
     "unk": tokenizer.unk_id,
@@ -182,10 +182,11 @@ def _split(expression: str, behavior: str) -> rule_steps.Step:
 def _bert_normalization(
   tokenizer: tokenization.Tokenizer,
 ) -> Iterator[rule_steps.Step]:
-  """Yields the steps by which tokenizers normalises as wordpiece.words does.
+  """Yields the steps of a normalizer with the effect of wordpiece.words.
 
-  The rest of a word after [MASK] gets the prefix ##. The pre-tokenizer does not
-  split this ##; by then every # of the text itself stands between spaces.
+  The steps do not split the text into words; the pre-tokenizer does this. The
+  rest of a word after [MASK] gets the prefix ##, which the pre-tokenizer does
+  not split; every # of the text itself stands between spaces already.
   """
   settings = tokenizer.settings
   mask = mask_steps.Mask(_mask(tokenizer), *_MASK_CODES)
@@ -208,7 +209,12 @@ def _bert_normalization(
 
 
 def _of_bert(settings: tokenization.Settings, letter: str) -> str:
-  """Returns a letter, lower-cased and without marks as the settings say."""
+  """Returns a letter after WordPiece's normalisation.
+
+  Args:
+    settings: whether to lower-case, and whether to strip marks.
+    letter: the letter.
+  """
   return wordpiece.folded(
     letter, settings.do_lower_case, settings.strip_accents
   )
@@ -285,7 +291,10 @@ def _dropped() -> str:
 
 @functools.cache
 def _marks() -> str:
-  """Returns the characters that are marks, as ranges for the inside of []."""
+  """Returns the combining marks, as ranges for a regular expression.
+
+  They are for the inside of [].
+  """
   return tokenization.ranges(
     filter(wordpiece.is_mark, tokenization.every_letter())
   )
@@ -293,7 +302,10 @@ def _marks() -> str:
 
 @functools.cache
 def _spaces() -> str:
-  """Returns the white space characters, as ranges for the inside of []."""
+  """Returns the white space characters, as ranges for a regular expression.
+
+  They are for the inside of [].
+  """
   return tokenization.ranges(filter(str.isspace, tokenization.every_letter()))
 
 
@@ -360,7 +372,7 @@ def _of_sentencepiece(
 def limits(tokenizer: tokenization.Tokenizer) -> list[str]:
   """Returns warnings about texts that may get other ids in tokenizer.json.
 
-  The result is [] if there are no such texts.
+  The result is [] if the ids are the same for all texts.
   """
   if not tokenizer.divided:
     return []
@@ -484,9 +496,10 @@ def _decoder(stand_ins: Mapping[str, str]) -> rule_steps.Step:
 def _normalization(
   proto: Any, tokenizer: tokenization.Tokenizer
 ) -> Iterator[rule_steps.Step]:
-  """Yields all steps of the normalizer for a SentencePiece model.
+  """Yields the steps by which tokenizer.json normalises text as a model does.
 
-  They are the steps 1 to 4 of the module's docstring.
+  They apply the settings and SentencePiece's rules, replace spaces by ▁, and
+  keep [MASK] and user-defined pieces intact.
 
   Args:
     proto: the SentencePiece model.
@@ -527,7 +540,7 @@ def _before_the_model(
 ) -> Iterator[rule_steps.Step]:
   """Yields the steps that normalise a text as `Settings.apply` does.
 
-  They are for text without SEPARATOR.
+  The text must not contain SEPARATOR.
 
   Args:
     settings: the settings before the SentencePiece model.
@@ -566,8 +579,8 @@ def _model(proto: Any, settings: tokenization.Settings) -> rule_steps.Step:
   """Returns the model of tokenizer.json: a Unigram model, or a BPE model.
 
   A Unigram model lists the pieces with their scores. With split_digit_commas,
-  pieces such as `▁22,` have a score lower by _NEVER, so that no text gives
-  them.
+  _NEVER is subtracted from the scores of pieces such as `▁22,`, so that no text
+  contains these pieces.
   """
   fallback = bool(proto.trainer_spec.byte_fallback)
   if _is_bpe(proto):
@@ -598,9 +611,9 @@ def _unknown(proto: Any) -> int:
 def _bpe(proto: Any, fallback: bool) -> rule_steps.Step:
   """Returns the BPE model of tokenizer.json.
 
-  Its merges are sorted by the score of the resulting piece, highest first;
-  merges with equal scores by the resulting piece, then by the length of the
-  first part.
+  The merges of the model are sorted by the score of the resulting piece,
+  highest first. Merges with equal scores are sorted by the resulting piece,
+  then by the length of the first part.
 
   Args:
     proto: the SentencePiece model.

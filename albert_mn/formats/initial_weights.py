@@ -83,7 +83,7 @@ def format_of(path: str) -> Format:
 def _format_of_tensorflow(path: str) -> Format:
   """Returns the format of a TensorFlow checkpoint, by its variables.
 
-  A checkpoint that is not object-based is TF1; what it holds is not checked.
+  A checkpoint that is not object-based is TF1; its variables are not checked.
 
   Raises:
     options.InputError: for an object-based checkpoint without an ALBERT or a
@@ -186,7 +186,7 @@ def require_fit(
 ) -> None:
   """Raises InputError unless a config fits the shapes in a checkpoint.
 
-  It builds no model.
+  No model is built for this check.
 
   Args:
     path, kind: the weights and their format.
@@ -234,7 +234,7 @@ def _held_config(
 def _config_file(path: str) -> str:
   """Returns the path of the config beside a TensorFlow checkpoint, or "".
 
-  This is for checkpoints of other projects. In each folder of `_folders` the
+  The checkpoint is one of another project. In each folder of `_folders` the
   names are tried in this order: albert_config.json, bert_config.json,
   config.json.
   """
@@ -290,8 +290,8 @@ def _config_of_tensorflow(
 
   Args:
     path: the file.
-    family: the family of a file in google-research's format, as the flag names
-      it; None tells it by file name or keys.
+    family: AlbertConfig or BertConfig, if a flag names the family of a file in
+      google-research's format; with None the file name or the keys decide.
     kind: the format of the checkpoint.
     gelu: the value of --gelu: "auto", "tanh" or "erf".
 
@@ -359,8 +359,8 @@ def tokenizer_file(path: str) -> str:
 def _folders(path: str) -> list[str]:
   """Returns the folders to search for config and tokenizer, in this order.
 
-  These are the folder of the checkpoint, or of the SavedModel that contains it,
-  and its assets/ (TF Hub modules).
+  The first is the folder of the checkpoint, or of the SavedModel that contains
+  the checkpoint. The second is `assets` in that folder, for TF Hub modules.
   """
   folder = folder_of(path)
   if os.path.basename(folder) == model_directory.VARIABLES:
@@ -443,8 +443,8 @@ def text_settings(
 def tokenizer_hash(path: str) -> str:
   """Returns the SHA-256 of the only tokenizer file beside the weights.
 
-  The result is "" if there is no such file, or several. It is also "" for a
-  tokenizer.json alone, because the file it was made from is unknown.
+  The result is "" if there is no such file, or if there are several. It is also
+  "" for a tokenizer.json alone, because the original tokenizer file is unknown.
   """
   files = _tokenizer_files(path)
   return storage.sha256(files[0]) if len(files) == 1 else ""
@@ -481,9 +481,9 @@ class Loaded:
 def load(
   path: str, parts: Mapping[str, Any], init_from_group0: bool = False
 ) -> Loaded:
-  """Copies weights into a model; returns new parts and unused weights.
+  """Copies weights into a model; returns the new parts and unused weights.
 
-  Both are logged too.
+  The new parts and the unused weights are logged too.
 
   Args:
     path: weights of any of the formats.
@@ -530,7 +530,7 @@ _NAMES: dict[Format, Any] = {
 
 
 def read(path: str) -> Source:
-  """Returns an opened checkpoint of any format.
+  """Opens a checkpoint of any format, and reads its arrays.
 
   Raises:
     options.InputError: when there is no checkpoint, or it is damaged.
@@ -777,7 +777,7 @@ def _numberless(name: str) -> str:
 
 
 def _in_group_0(name: str) -> str:
-  """Returns the name of the same weight in hidden group 0.
+  """Returns the name of the corresponding weight in hidden group 0.
 
   `…/group_2/inner_group_1/…` → `…/group_0/inner_group_1/…`.
   """

@@ -53,12 +53,14 @@ class Mask:
     return rule_steps.replace_all(f"{rule_steps.escaped(letter)}(?={mask})", "")
 
   def with_behind(self, class_: str, added: str) -> rule_steps.Step:
-    """Returns a step that inserts letters after [MASK] before certain letters.
+    """Returns a step that inserts text between [MASK] and certain letters.
+
+    The step works while `begin` and `end` are in place of [MASK].
 
     Args:
-      class_: the letters that must follow, as the inside of a regular
+      class_: the letters that must follow [MASK], as the inside of a regular
         expression's [].
-      added: the letters to insert.
+      added: the text to insert.
     """
     mask = rule_steps.escaped(self.end)
     return rule_steps.replace_all(f"(?<={mask})(?=[{class_}])", added)

@@ -52,7 +52,7 @@ _SAVED_WEIGHTS = f"{model_directory.VARIABLES}/{model_directory.VARIABLES}"
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: the weights to download, and the folder for them."""
+  """Command-line options: the weights to download, and the folder for them."""
 
   init_checkpoint: str = options.option(
     "",

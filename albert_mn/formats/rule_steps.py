@@ -281,10 +281,10 @@ def _taken_again(several: _Rules, single: _Rules) -> set[str]:
 
 
 def _is_inert(letter: str) -> bool:
-  """Returns whether a letter is safe as a placeholder.
+  """Returns whether a character is safe as a placeholder.
 
-  It is a letter, number or symbol that NFC leaves unchanged, neither a
-  combining mark nor Hangul.
+  A safe character is a letter, number or symbol that NFC leaves unchanged, and
+  neither a combining mark nor Hangul.
   """
   return (
     unicodedata.category(letter)[0] in "LNS"
@@ -299,7 +299,12 @@ def _is_hangul(letter: str) -> bool:
 
 
 def _composes_hangul(source: str, target: str) -> bool:
-  """Returns whether a rule is one of NFC that makes a Hangul syllable."""
+  """Returns whether a rule composes a Hangul syllable as NFC does.
+
+  Args:
+    source: the text that the rule replaces.
+    target: the replacement.
+  """
   composed = unicodedata.normalize("NFC", source)
   return ord(target[:1] or " ") in _SYLLABLES and composed == target
 

@@ -8,8 +8,8 @@ checkpoints stay readable. So an encoder is recognised as an object with an
 `_embedding_layer` and transformer blocks, and a block as an object with an
 `_attention_layer` and the other layers of a block, wherever they are.
 
-This holds for BertEncoder, BertEncoderV2, AlbertEncoder and EncoderScaffold,
-alone or in BertPretrainer, BertPretrainerV2 or BertClassifier.
+These encoders can be read: BertEncoder, BertEncoderV2, AlbertEncoder and
+EncoderScaffold, alone or in BertPretrainer, BertPretrainerV2 or BertClassifier.
 """
 
 import collections
@@ -135,7 +135,14 @@ class _Graph:
     return number
 
   def variables(self, start: int) -> list[int]:
-    """Returns the variables reachable from an object, nearest first."""
+    """Returns the variables that can be reached from an object, nearest first.
+
+    Args:
+      start: the number of the object.
+
+    Returns:
+      the numbers of the variables' objects.
+    """
     seen, waiting = {start}, collections.deque([start])
     below = []
     while waiting:
@@ -165,10 +172,11 @@ class _Graph:
   def layers(self, model: int) -> list[int]:
     """Returns the layers with weights of a Keras functional model, in order.
 
-    Both the argument and the result are numbers of objects.
-
     Args:
-      model: the model.
+      model: the number of the model's object.
+
+    Returns:
+      the numbers of the layers' objects.
     """
     numbered = {
       int(match[1]): layer
@@ -219,7 +227,10 @@ class _Graph:
     return layers if layers.keys() == _BLOCK.keys() else {}
 
   def encoders(self) -> list[int]:
-    """Returns the objects that have word embeddings and blocks."""
+    """Returns the numbers of the objects that are encoders.
+
+    An encoder has word embeddings and transformer blocks.
+    """
     return [
       number
       for number in range(len(self))
@@ -266,7 +277,7 @@ def _opened(path: str) -> tuple[Any, _Graph]:
 
 @contextlib.contextmanager
 def _naming_damage(path: str) -> Iterator[None]:
-  """Context: raises InputError in place of the errors of _UNREADABLE.
+  """Context manager: InputError takes the place of the errors of _UNREADABLE.
 
   Args:
     path: the checkpoint, for the message.
@@ -581,7 +592,7 @@ def _candidates(graph: _Graph) -> Iterator[tuple[str, int]]:
 
 
 def _output(graph: _Graph, head: int) -> int | None:
-  """Returns the output layer of a head; None if the object is no head.
+  """Returns the number of a head's output layer; None if the object is no head.
 
   The classes of heads are tf-models' ClassificationHead and Classification.
 

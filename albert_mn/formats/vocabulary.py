@@ -202,12 +202,12 @@ def bits_per_character(
 
   The loss per piece cannot be compared between tokenizers: longer pieces are
   fewer, and harder to predict. The model sees one [MASK] for each piece of a
-  masked word, and so knows how many there are.
+  masked word, and so knows the number of its pieces.
 
   Args:
     model: a PretrainingModel.
-    tokenizer: its tokenizer.
-    guessed: the contexts, at least one.
+    tokenizer: the model's tokenizer.
+    guessed: the contexts whose masked words the model predicts; at least one.
   """
   loss = 0.0
   for begin in range(0, len(guessed), _BATCH):

@@ -85,7 +85,8 @@ class Explanation:
     windows: number of windows in which a classifier reads the text; only the
       first window is shown, but a prediction is the mean over all.
     attention: float32 [layers, heads, from, to]; rows sum to 1.
-    answer: None if the model is no classifier.
+    answer: the answer with the contributions of the pieces; None if the model
+      is no classifier.
   """
 
   pieces: list[str]
@@ -147,7 +148,12 @@ class _TfidfScores:
 
   @classmethod
   def of(cls, tfidf_blend: blend.Blend, text: str) -> "_TfidfScores":
-    """Returns the TF-IDF scores of a text, times their factor in the blend."""
+    """Computes the TF-IDF scores of a text, times their factor in the blend.
+
+    Args:
+      tfidf_blend: the blend with the TF-IDF classifier.
+      text: the text, cleaned; for a pair, both texts with a space between them.
+    """
     linear, factor = tfidf_blend.linear, tfidf_blend.factors.baseline
     row = linear.grams.matrix([text])
     weights = factor * row.data * linear.weights[:, row.indices]
@@ -422,9 +428,9 @@ class Explainer:
   ) -> Answer:
     """Returns the model's answer to a text, and the contribution of each piece.
 
-    The number of points is doubled, from 32 up to 256, until the error is at
-    most 1 % of the difference of the scores, or 0.01 if the difference is below
-    1.
+    The contributions are integrals, computed at 32 points. The number of points
+    is doubled, up to 256, until the error is at most 1 % of the difference of
+    the scores, or 0.01 if the difference is below 1.
 
     Args:
       framed: the text.

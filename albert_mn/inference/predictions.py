@@ -251,9 +251,14 @@ def _write_entities(
 
 
 def _entity(row: classifier_data.Row, entity: tagging.Entity) -> dict[str, Any]:
-  """Returns the JSON object of an entity.
+  """Returns an entity as an object for JSON.
 
-  Its offsets count from the start of the text in the file, with the indent.
+  The offsets count from the start of the row's text in the file, which may
+  begin with white space.
+
+  Args:
+    row: the row.
+    entity: the entity, whose offsets count from the start of the stripped text.
   """
   return {
     "start": len(row.indent) + entity.start,

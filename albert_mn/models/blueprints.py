@@ -20,11 +20,13 @@ class Weight:
 
 
 def _dense(*shape: int, outputs: int = 1) -> types.SimpleNamespace:
-  """Returns a dense layer's `Weight`s, as attributes `kernel` and `bias`.
+  """Returns the shapes of a dense layer's weights.
+
+  The result has the attributes `kernel` and `bias`, each a `Weight`.
 
   Args:
     *shape: shape of the kernel.
-    outputs: how many of the kernel's last dimensions the bias has.
+    outputs: number of the kernel's last dimensions that the bias has too.
   """
   return types.SimpleNamespace(
     kernel=Weight(shape), bias=Weight(shape[-outputs:])
@@ -36,7 +38,9 @@ def _norm(width: int) -> types.SimpleNamespace:
 
 
 class Block:
-  """The weight shapes of an encoders.EncoderBlock, computed without the block.
+  """The shapes of the weights of an encoders.EncoderBlock.
+
+  They are computed from the config, without building a block.
 
   Args:
     config: the model's shape.

@@ -32,8 +32,9 @@ class EncoderOutput(NamedTuple):
     pooled_output: tanh of a dense layer on [CLS], [batch, hidden_size]; for
       packed records, with several examples in a row, [batch, labels,
       hidden_size].
-    attentions: for each application of a block, in the order of use, the
-      attention weights, [batch, heads, from, to]; empty unless asked for.
+    attentions: for each use of a block, in order, the attention weights,
+      [batch, heads, from, to]; empty unless the call asks for attention
+      weights.
   """
 
   embedding_output: tf.Tensor
@@ -199,10 +200,11 @@ def _places(shape: tf.Tensor) -> tf.Tensor:
 
 
 def _check_places(shape: np.ndarray | None) -> None:
-  """Raises InputError if two positions of an attention matrix get one number.
+  """Raises InputError for attention weights too large for `_places`.
 
-  This happens with more than 256 heads, or more positions than
-  framing.LONGEST. Two rows with the same numbers would drop the same units.
+  With more than 256 heads, or more positions than framing.LONGEST, two
+  positions would get the same number, and dropout would drop the same units in
+  both.
 
   Args:
     shape: [batch, heads, length, length]; None while a graph with unknown shape
@@ -222,10 +224,10 @@ def _check_places(shape: np.ndarray | None) -> None:
 
 
 def _mixed(value: tf.Tensor) -> tf.Tensor:
-  """Returns a uint32 hash of each uint32 value, in a tensor of the same shape.
+  """Hashes each uint32 of a tensor to a uint32.
 
-  It is the finaliser of MurmurHash3 (Appleby 2011), applied to the value plus
-  0x9E3779B9, the golden ratio.
+  The hash is the finaliser of MurmurHash3 (Appleby 2011), applied to the value
+  plus 0x9E3779B9, the golden ratio.
   """
   value = value + tf.constant(0x9E3779B9, tf.uint32)  # 0 would stay 0
   value = (value ^ tf.bitwise.right_shift(value, 16)) * 0x85EBCA6B
@@ -259,7 +261,7 @@ class EncoderBlock(layers.TransformerEncoderBlock):
     )
 
   def set_seed(self, seeds: tf.Tensor | None) -> None:
-    """Sets the dropout seeds of the calls of this block from now on.
+    """Sets the dropout seeds for all calls of this block from now on.
 
     Args:
       seeds: uint32 [batch, 2]; None turns dropout off.
@@ -548,7 +550,8 @@ def merged_heads(name: str, array: np.ndarray) -> np.ndarray:
   """Returns an attention weight with heads and head width as one dimension.
 
   Args:
-    name: the weight's name in the other format; that of a bias ends in "bias".
+    name: the weight's name in the other format; the name of a bias ends in
+      "bias".
     array: [hidden, heads, width] or [heads, width, hidden], which becomes
       [hidden, hidden]; or a bias of [heads, width], which becomes [hidden]. Any
       other weight is returned unchanged.

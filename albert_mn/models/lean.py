@@ -73,7 +73,11 @@ class _Weights(NamedTuple):
 
   @classmethod
   def of(cls, block: encoders.EncoderBlock) -> "_Weights":
-    """Returns the current values of a block's weights."""
+    """Returns the current weights of a block, concatenated and reshaped.
+
+    Args:
+      block: the block of the encoder.
+    """
     parts, width = block.parts(), block.parts()["attention_norm"].gamma.shape[0]
     three = [parts[name] for name in ("query", "key", "value")]
 
@@ -159,7 +163,7 @@ class LeanEncoder:
   ) -> tf.Tensor:
     """Returns the last layer's output, [batch, length, hidden_size].
 
-    The arguments are those of AlbertEncoder.call.
+    The arguments are the same as those of AlbertEncoder.call.
     """
     encoder = self._encoder
     hidden = self._embeddings(
@@ -187,9 +191,10 @@ class LeanEncoder:
     seeds: tf.Tensor | None,
     firsts: tf.Tensor | None,
   ) -> tf.Tensor:
-    """Returns the embeddings of a batch, [batch, length, hidden_size].
+    """Returns the input of the first layer, [batch, length, hidden_size].
 
-    They are summed, normalised and projected: the input of the first layer.
+    It is the sum of word, segment and position embeddings, after layer norm,
+    dropout and projection.
     """
     encoder = self._encoder
     of = encoder.embedding_variables()
@@ -298,10 +303,11 @@ class Lean:
     features: dict[str, tf.Tensor],
     dropout_seeds: tf.Tensor | None = None,
   ) -> pretraining.PretrainingOutput:
-    """Returns the logits of both heads, equal to about 1e-5 to the model's.
+    """Returns the logits of both heads, equal to the model's up to about 1e-5.
 
     Args:
-      features: as in PretrainingModel.call.
+      features: name → tensor, with the names in data_prep.files.records, as
+        PretrainingModel.call takes them.
       dropout_seeds: result of `encoders.example_seeds`; None turns dropout off.
     """
     model = self._model
@@ -413,8 +419,8 @@ def _feed_forward(activation: Function, jit_compile: bool) -> Function:
 
   The function takes x, [batch, length, intermediate_size]; a bias,
   [intermediate_size]; and a kernel, [intermediate_size, hidden_size]. For its
-  gradient it stores x but not the activation, which is a quarter of a layer's
-  memory. The backward pass computes the activation again.
+  gradient the function stores x but not the activation, which is a quarter of a
+  layer's memory. The backward pass computes the activation again.
   """
   activated = tf.function(
     lambda x, bias: activation(x + bias), jit_compile=jit_compile
@@ -447,9 +453,9 @@ def _feed_forward(activation: Function, jit_compile: bool) -> Function:
 def _attention(scale: float, rate: float, jit_compile: bool) -> Function:
   """Returns the function dropout(softmax(scale · q · kᵀ + mask)) · v.
 
-  For its gradient it stores q, k and v but not the attention weights, whose
-  size grows with the square of the length. The backward pass computes them
-  again (Dao et al. 2022, arXiv 2205.14135, section 3.1).
+  For its gradient the function stores q, k and v but not the attention weights,
+  whose size grows with the square of the length. The backward pass computes the
+  attention weights again (Dao et al. 2022, arXiv 2205.14135, section 3.1).
 
   The returned function takes query, key and value, [batch, heads, length, width
   of a head]; the mask, [batch, 1, 1 or length, length]; and, for dropout, the

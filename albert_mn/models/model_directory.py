@@ -1,12 +1,14 @@
 """The model directory: all files that prediction or more training needs.
 
-albert_config.json   the shape, in google-research's format; or bert_config.json
-model.ckpt.*         the weights, without optimizer slots
-tokenizer.model      SentencePiece model with its normalisation; a WordPiece
-                     model from elsewhere has vocab.txt
-labels.json a classifier's labels, in the order of its outputs ngrams.* the
-TF-IDF baseline that is blended with the network manifest.json written last: its
-presence means that all files are whole
+    albert_config.json   the shape, in google-research's format; or
+                         bert_config.json
+    model.ckpt.*         the weights, without optimizer slots
+    tokenizer.model      SentencePiece model with its normalisation; a WordPiece
+                         model from elsewhere has vocab.txt
+    labels.json          a classifier's labels, in the order of its outputs
+    ngrams.*             the TF-IDF baseline that is blended with the network
+    manifest.json        written last: its presence means that all files are
+                         whole
 
 A model directory is replaced as a whole (data_prep.files.whole_folders).
 """
@@ -134,7 +136,8 @@ def save(
       replaced in one step, or kept if writing fails.
     kind: PRETRAINED, "classifier" or "tagger".
     config: the encoder's shape.
-    parts: name → trackable layer, as for `restore`.
+    parts: name → trackable layer; the checkpoint stores each layer under its
+      name.
     tokenizer_file: the SentencePiece model or vocab.txt to copy, or "".
     parameters: settings on which the content depends, for the manifest.
     counts: steps, examples … for the manifest.
@@ -215,8 +218,9 @@ def find(folder: str) -> dict[str, Any] | None:
 def require_replaceable(folder: str) -> None:
   """Raises InputError for a folder with files of a model but without manifest.
 
-  This protects a downloaded checkpoint, which has no manifest. A missing or
-  empty folder, and one with other files alone, are accepted.
+  So no downloaded checkpoint is overwritten, since it has no manifest. A
+  missing folder, an empty folder, and a folder whose files are not those of a
+  model are accepted.
   """
   parts = list(filter(_is_part, storage.names(folder)))
   if parts and not find(folder):

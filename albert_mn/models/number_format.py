@@ -12,7 +12,7 @@ FLOAT32 = FORMATS[0]
 def use(name: str) -> None:
   """Sets the number format of all layers that are built from now on.
 
-  Their weights are float32 with either format.
+  The weights of the layers are float32 with either format.
 
   Args:
     name: one of FORMATS.

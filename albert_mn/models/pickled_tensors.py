@@ -289,7 +289,7 @@ class _Machine:
     """Returns the container on top of the stack, which must be of type `kind`.
 
     Raises:
-      ValueError: when it has another type, or is inside another container.
+      ValueError: when the top has another type, or is inside another container.
       IndexError: when the stack is empty.
     """
     target = self.stack[-1]
@@ -379,7 +379,8 @@ class _Machine:
   def set_attributes(self) -> None:
     """Runs BUILD: removes the top of the stack, the attributes of an object.
 
-    They are ignored. The object below them must be a dictionary, and stays.
+    The attributes are ignored. The object below them must be a dictionary, and
+    stays on the stack.
 
     Raises:
       ValueError: for another object, or an empty stack.
@@ -400,14 +401,14 @@ def _is_count(value: Any) -> bool:
 
 
 def _key(value: Any) -> str:
-  """Returns a key as text: a text itself, or a count's decimal digits.
+  """Returns a dictionary's key as text: a text itself, or a number's digits.
 
-  Keys that are texts have hashes that no file can choose, so that no file can
-  make a dictionary slow.
+  As keys, texts have hashes that no file can choose, so that no file can make a
+  dictionary slow.
 
   Raises:
-    ValueError: for a key that is neither text nor a whole number from 0 to
-      2^63 - 1, or that has more than 1,000 characters.
+    ValueError: for a key that is neither text nor a whole number from 0 to 2^63
+      - 1, or that has more than 1,000 characters.
   """
   text = str(value) if _is_count(value) else value
   if type(text) is not str or len(text) > _LONGEST_KEY:

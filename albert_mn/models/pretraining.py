@@ -146,7 +146,8 @@ class PretrainingModel(tf_keras.layers.Layer):
 def counts(features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
   """Returns (masked positions, sentence pairs) of a batch, float32 scalars.
 
-  The first is the sum of MASKED_LM_WEIGHTS. A sentence label of −1 is no pair.
+  The number of masked positions is the sum of MASKED_LM_WEIGHTS. A sentence
+  label of −1 does not count as a pair.
   """
   pairs = features[records.NEXT_SENTENCE_LABELS] >= 0
   return (

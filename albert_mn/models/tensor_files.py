@@ -75,7 +75,7 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _naming_damage(path: str) -> Iterator[None]:
-  """Context: raises InputError in place of the errors of _DAMAGE.
+  """Context manager that raises InputError in place of the errors of _DAMAGE.
 
   Args:
     path: the file, for the message.
@@ -125,7 +125,7 @@ def _safetensors(raw: bytes) -> dict[str, np.ndarray]:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   """Returns a JSON object's (name, value) pairs as a dictionary.
 
-  It is the object_pairs_hook of the JSON parser.
+  json calls this function for each object (object_pairs_hook).
 
   Args:
     pairs: the pairs, in the order of the file.

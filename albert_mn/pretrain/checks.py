@@ -70,7 +70,7 @@ class Checked(Generic[T]):
     return self.known[0]
 
   def otherwise(self, value: T) -> T:
-    """Returns the result, or `value` if the check failed."""
+    """Returns the result of the check, or `value` if the check failed."""
     return self.known[0] if self.known else value
 
 
@@ -149,7 +149,10 @@ class Examination:
 
 
 def installed() -> dict[str, str]:
-  """Returns package → version, for those of _PACKAGES that are installed."""
+  """Returns package → version of the installed packages that a run depends on.
+
+  The packages are those of _PACKAGES, such as tensorflow and numpy.
+  """
   present = {}
   for package in _PACKAGES:
     try:
@@ -520,7 +523,14 @@ def _look(
 
 
 def _look_at_masks(batch: Mapping[str, np.ndarray], path: str) -> None:
-  """Raises InputError for masks on padding, and for weights not 0 or 1."""
+  """Raises InputError for a masked position on padding.
+
+  A weight of a masked position that is neither 0 nor 1 is an error too.
+
+  Args:
+    batch: feature → array.
+    path: the file of the records, for the message.
+  """
   weights = batch[records.MASKED_LM_WEIGHTS]
   wrong = weights[(weights != 0) & (weights != 1)]
   if wrong.size:

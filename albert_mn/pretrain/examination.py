@@ -278,10 +278,10 @@ def _check_start(
 
 
 def _paths(settings: run_options.Options) -> dict[str, str]:
-  """Returns flag name → path, for the paths that the devices access.
+  """Returns flag name → path, for the paths that the devices read or write.
 
-  These are the flags output_dir and init_checkpoint, input_file in a training
-  and eval_input_file in an evaluation.
+  The flags are output_dir and init_checkpoint, with --do_train input_file, and
+  with --do_eval eval_input_file.
   """
   names = ["output_dir", "init_checkpoint"]
   names += ["input_file"] if settings.do_train else []

@@ -67,8 +67,9 @@ class RecordSet:
   def predictions(self) -> int:
     """Returns the largest number of masked positions in a row.
 
-    Static records state the number. For dynamic records it follows from the
-    masking parameters in the manifest.
+    Static records state the number. For dynamic records, which are masked when
+    they are read, the number follows from the masking parameters in the
+    manifest.
     """
     stated = self.shape.max_predictions_per_seq
     return stated or examples.Recipe.of(self.parameters).slots()
@@ -81,8 +82,8 @@ class RecordSet:
   def count(self) -> int:
     """Returns the number of examples, from the manifests or by counting.
 
-    All records are read if a manifest does not state the number. In packed
-    records a row, which is one TFRecord, counts as one example.
+    The records are read and counted if a manifest does not state the number. In
+    packed records a row, which is one TFRecord, counts as one example.
 
     Raises:
       options.InputError: when a file that had to be read is damaged.
@@ -117,7 +118,7 @@ class _Part:
   Attributes:
     folder: the folder.
     files: the paths of the selected files.
-    content: the folder's manifest; {} without one.
+    content: the content of the folder's manifest; {} without a manifest.
   """
 
   folder: str
@@ -152,7 +153,8 @@ class _Part:
   def filled(self) -> tuple[int, int]:
     """Returns (training positions without padding, all training positions).
 
-    Both are the manifest's counts for the whole folder; (0, 0) without them.
+    Both numbers are the manifest's counts for all training records of the
+    folder; (0, 0) if the manifest has none.
     """
     counts = manifest_fields.Counts.of(self.content.get("counts", {}))
     positions = counts.train_positions or 0
@@ -162,7 +164,7 @@ class _Part:
 def record_set(
   patterns: str, max_seq_length: int = 0, max_predictions_per_seq: int = 0
 ) -> RecordSet:
-  """Returns the set of the records that match `patterns`.
+  """Opens the TFRecord files that match `patterns` as one set.
 
   Args:
     patterns: glob patterns, separated by commas.

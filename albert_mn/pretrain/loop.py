@@ -89,9 +89,11 @@ class Loop:
         _leave(stopped, step, distribution.processes(self._work.strategy))
 
   def _train_through(self) -> dict[str, float]:
-    """Trains to the last step; returns the last held-out metrics, or {}.
+    """Trains to the last step, with a rollback after each divergence.
 
-    After each divergence the run goes back to a checkpoint.
+    Returns the last held-out metrics; {} without held-out records.
+
+    A rollback restores an earlier checkpoint.
 
     Raises:
       options.InputError: when a divergence ends the run, by the policy or after
@@ -109,7 +111,9 @@ class Loop:
         self._controller.step_timer = None  # the step went back: time anew
 
   def _train_once(self) -> dict[str, float]:
-    """Trains to the last step; returns the last held-out metrics, or {}.
+    """Trains until the last step or the first divergence.
+
+    Returns the last held-out metrics; {} without held-out records.
 
     Raises:
       divergence.Diverged: when a step diverged.
@@ -233,7 +237,8 @@ class Loop:
 def _controller(work: examination.Run, parts: Parts) -> orbit.Controller:
   """Returns orbit's controller, which runs the training steps and evaluations.
 
-  It also writes TensorBoard events; checkpoints.py, not orbit, saves the model.
+  The controller also writes TensorBoard events. It does not save the model:
+  checkpoints.py does.
   """
   settings, global_step = work.settings, parts.optimizer.iterations
 

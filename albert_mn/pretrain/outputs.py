@@ -47,7 +47,11 @@ def remember(
 def _remembered(
   work: examination.Run, devices: distribution.Options
 ) -> dict[str, Any]:
-  """Returns the settings on which the final weights depend, for run.json."""
+  """Returns the settings on which the final weights depend, for run.json.
+
+  They are the seed, the batch size, the records, the optimizer, the config, the
+  initial weights and so on; None for a setting that does not apply.
+  """
   settings, training = work.settings, work.training
   assert training is not None
   return {
@@ -140,7 +144,10 @@ def save_model(
 
 
 def export(work: examination.Run) -> None:
-  """Copies the trained model directory to --export_dir, if the flag is given."""
+  """Copies the trained model directory to --export_dir, if the flag is given.
+
+  Only the chief copies.
+  """
   settings = work.settings
   if settings.export_dir and work.chief:
     finished = os.path.join(settings.output_dir, "model")

@@ -43,7 +43,7 @@ _WARMUP_SHARE = 20  # one step in twenty, as in the measured runs
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: the time, the text and the machine of the planned run."""
+  """Command-line options of the planner: the time, the text and the machine."""
 
   hours: float = options.option(
     0.0,
@@ -284,11 +284,13 @@ def command(plan: Plan, config_file: str) -> str:
 
 
 def page(settings: Options, plans: list[Plan]) -> str:
-  """Returns the table of all plans, and the best one with its command.
+  """Returns the text that the planner prints: a table of plans, and a command.
+
+  The command makes the run of the best plan.
 
   Args:
     settings: the time and the text.
-    plans: the result of `planned`.
+    plans: the result of `planned`, the best plan first.
   """
   best = plans[0]
   path = settings.config_file or f"configs/{best.size}.json"

@@ -31,7 +31,7 @@ _C = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: the labelled set on which the encoder's features are probed."""
+  """Command-line options of the probe: a labelled set, and when to probe."""
 
   probe_file: str = options.option(
     "",

@@ -16,7 +16,7 @@ from data_prep.encoding import framing
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Data, model, length and results of pretraining.
+  """Command-line options of pretraining: data, model, length and results.
 
   The names are google-research/albert's.
   """
@@ -279,7 +279,7 @@ def settled(
 
 
 def policy(settings: Options) -> divergence.Policy:
-  """Returns how the run reacts to a divergence, by the options."""
+  """Returns the policy for divergences that the options describe."""
   return divergence.Policy(
     rolls_back=settings.on_divergence == "rollback",
     factor=settings.rollback_factor,

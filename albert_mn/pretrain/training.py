@@ -113,7 +113,7 @@ def _run(
 
 
 def _flags(*groups: options.Group) -> dict[str, object]:
-  """Returns option name → value, of all groups of options."""
+  """Returns option name → value, for all options of several groups."""
   return {
     name: value
     for group in groups
@@ -141,7 +141,13 @@ def _built(work: examination.Run) -> loop.Parts:
 def _trainer(
   work: examination.Run, learner: trainer.Learner, lean: bool
 ) -> trainer.Trainer:
-  """Returns the trainer, with the held-out batches if there are any."""
+  """Returns the object that computes training steps and evaluations of a run.
+
+  Args:
+    work: the run.
+    learner: the model, and the objects that change its weights.
+    lean: whether lean.Lean computes the step.
+  """
   settings, held_out = work.settings, work.held_out
   path = work.tokenizer_file()
   evaluation = (
@@ -171,7 +177,10 @@ def _trainer(
 def _checkpoints(
   work: examination.Run, parts: loop.Parts
 ) -> checkpoints.Checkpoints:
-  """Returns the checkpoints of the run: weights, optimizer slots and watch."""
+  """Returns the object that saves and restores the run's checkpoints.
+
+  A checkpoint holds the weights, the optimizer slots and the watch's variables.
+  """
   settings = work.settings
   return checkpoints.Checkpoints(
     settings.output_dir,
@@ -188,10 +197,7 @@ def _checkpoints(
 def _guard(
   work: examination.Run, parts: loop.Parts, saved: checkpoints.Checkpoints
 ) -> divergence.Guard:
-  """Returns the guard, which handles the divergences of the run.
-
-  It stops the run or rolls it back, as the options say.
-  """
+  """Returns the object that stops a run or rolls it back at a divergence."""
   return divergence.Guard(
     parts.watch,
     saved,

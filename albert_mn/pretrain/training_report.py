@@ -52,7 +52,7 @@ def page(
   held_out: _Curves,
   settings: Mapping[str, Any],
 ) -> str:
-  """Returns the page as HTML.
+  """Returns the report of a training as an HTML page: curves and settings.
 
   Args:
     training, held_out: tag → curve, as `history.curves` returns them.

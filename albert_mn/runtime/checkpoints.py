@@ -231,8 +231,8 @@ class Checkpoints:
   def _remove_unfinished(self) -> None:
     """Removes the unfinished checkpoints of a process that was killed.
 
-    They are the folder unfinished/, and any checkpoint whose index is still in
-    that folder.
+    The folder unfinished/ is removed. If it contains the index of a checkpoint,
+    the other files of that checkpoint are removed too.
     """
     folder = os.path.join(self.folder, _UNFINISHED)
     here = _names(self.folder)

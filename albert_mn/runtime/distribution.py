@@ -19,7 +19,7 @@ from data_prep.files import json_files
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: devices and precision."""
+  """Command-line options: the devices of a run, and the precision."""
 
   distribution: str = options.option(
     "auto",
@@ -164,7 +164,7 @@ def _tpu_name(settings: Options) -> str:
 def _tpu(settings: Options) -> tf.distribute.TPUStrategy:
   """Connects to a TPU; returns a strategy for it.
 
-  It follows cloud.google.com/tpu/docs/tensorflow-quickstart-tf2 .
+  The code follows cloud.google.com/tpu/docs/tensorflow-quickstart-tf2 .
 
   Raises:
     options.InputError: when there is no such TPU, or it has another number of

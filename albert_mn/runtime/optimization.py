@@ -22,7 +22,7 @@ EXCLUDED = ("LayerNorm", "layer_norm", "bias")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions(options.Group):
-  """Options: optimizer and learning rate."""
+  """Command-line options: the optimizer and its learning rate."""
 
   optimizer: str = options.option(
     "lamb",
@@ -157,7 +157,10 @@ class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
     return tf.where(risen < 1.0, rising, rate) * self._scale
 
   def get_config(self) -> dict[str, Any]:
-    """Returns the configuration for `from_config`, without the scale."""
+    """Returns the configuration from which `from_config` makes the schedule.
+
+    It does not contain the scale.
+    """
     return {"recipe": dataclasses.asdict(self._recipe)}
 
   @classmethod
@@ -339,7 +342,11 @@ class AdamW(tf_keras.optimizers.Optimizer):
     """
 
   def leaves_alone(self, variable_name: str) -> bool:
-    """Returns whether a variable gets no weight decay and no trust ratio."""
+    """Returns whether a variable is excluded from weight decay and trust ratio.
+
+    Args:
+      variable_name: the variable's name.
+    """
     return any(re.search(pattern, variable_name) for pattern in self.excluded)
 
   def rate(self, step: int) -> float:
@@ -354,7 +361,10 @@ class AdamW(tf_keras.optimizers.Optimizer):
     return {}
 
   def get_config(self) -> dict[str, Any]:
-    """Returns the configuration for `from_config`: name, recipe, excluded."""
+    """Returns the configuration from which `from_config` makes the optimizer.
+
+    It contains name, recipe and excluded.
+    """
     return {
       "name": self.name,
       "recipe": dataclasses.asdict(self.recipe),
@@ -367,7 +377,7 @@ class AdamW(tf_keras.optimizers.Optimizer):
   ) -> "AdamW":
     """Returns the optimizer of a configuration from `get_config`.
 
-    It has the defaults of `fused`, `scale` and `factors`.
+    In the result `fused`, `scale` and `factors` have their defaults.
     """
     del custom_objects  # the configuration names none
     recipe = OptimizerOptions(**config["recipe"])
@@ -381,7 +391,11 @@ class Lamb(AdamW):
   """
 
   def build(self, var_list: list[tf.Variable]) -> None:
-    """Creates the moments, and a scalar for each variable's trust ratio."""
+    """Creates the moments of the variables, and a scalar for each trust ratio.
+
+    Args:
+      var_list: the variables to train.
+    """
     if getattr(self, "_built", False):
       return
     super().build(var_list)
@@ -407,8 +421,8 @@ class Lamb(AdamW):
     """Returns trust_ratio_least, trust_ratio_median and trust_ratio_greatest.
 
     They are statistics over the variables that are not excluded, of which there
-    must be at least one. Of an even number, the median is the upper of the
-    middle two.
+    must be at least one. The median of an even number of variables is the upper
+    of the two middle ratios.
     """
     ratios = sorted(float(ratio) for ratio in self.trust_ratios().values())
     places = {"least": 0, "median": len(ratios) // 2, "greatest": -1}
@@ -439,7 +453,10 @@ class Muon(AdamW):
   """
 
   def is_orthogonalized(self, variable: tf.Variable) -> bool:
-    """Returns whether Muon, and not AdamW, trains a variable."""
+    """Returns whether Muon's rule, and not AdamW's, updates a variable.
+
+    Muon's rule updates the matrices of the layers.
+    """
     return bool(_LAYER_KERNEL.match(variable.name))
 
   def _second_moment(self, variable: tf.Variable) -> tf.Variable:
@@ -485,9 +502,8 @@ def as_matrix(kernel: tf.Tensor) -> tf.Tensor:
 def muon_update(matrix: tf.Tensor) -> tf.Tensor:
   """Returns √max(1, outputs / inputs) · `newton_schulz(matrix)`.
 
-  The second factor is about the nearest semi-orthogonal matrix.
-
-  The factor makes the change of the outputs independent of the matrix's shape
+  `newton_schulz(matrix)` is about the nearest semi-orthogonal matrix. The
+  square root makes the change of the outputs independent of the matrix's shape
   (Bernstein 2025, "Deriving Muon"); torch.optim.Muon calls it the original
   adjustment.
 

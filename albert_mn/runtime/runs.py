@@ -194,7 +194,7 @@ def read_settings(output_dir: str) -> dict[str, Any]:
 
 
 def recorded(cls: type[T], output_dir: str, name: str, otherwise: T) -> T:
-  """Returns the options that run.json records for a run.
+  """Returns options of an earlier start of a run, as run.json records them.
 
   Args:
     cls: the dataclass of the options.
@@ -244,7 +244,11 @@ class Stop:
       signal.signal(number, handler)
 
   def _note(self, number: int, _: Any) -> None:
-    """Records a signal, and logs that the run will save and end."""
+    """Handles a signal: records it, and logs that the run will save and end.
+
+    Args:
+      number: the number of the signal.
+    """
     logging.warning(
       "%s: the run is saved after the steps under way, then it ends",
       signal.Signals(number).name,

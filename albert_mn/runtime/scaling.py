@@ -2,7 +2,8 @@
 
 RUNS are the runs of `python -m benchmarks.pretraining_scaling`: three sizes of
 ALBERT at three budgets each, every run with a schedule of its own. `Fit` is a
-nonlinear regression with its prediction interval. UNSEEN is a run that no fit has seen.
+nonlinear regression with its prediction interval. UNSEEN is a measured run that
+is not in the fit.
 
     Fit(RUNS).predict(shape("albert_mini"), sequences=20_000).loss
 
@@ -90,7 +91,7 @@ def shape(name: str, vocab_size: int = VOCAB_SIZE) -> configs.AlbertConfig:
 
   Args:
     name: name of the file, without its ending.
-    vocab_size: number of pieces; 0 for that of the file.
+    vocab_size: number of pieces; 0 takes the number in the file.
   """
   path = os.path.join(release.folder("configs"), f"{name}.json")
   config = configs.AlbertConfig.from_file(path)
@@ -166,8 +167,8 @@ class Prediction:
 
   Attributes:
     loss: the expected loss.
-    low, high: the ends of the interval that a new run's loss lies in with a
-      probability of LEVEL, if the run is like those of the fit.
+    low, high: the ends of the prediction interval: the loss of a new run that
+      is like the runs of the fit lies between them with a probability of LEVEL.
   """
 
   loss: float
@@ -262,5 +263,5 @@ class Fit:
 
 @functools.cache
 def fit() -> Fit:
-  """Returns the fit of RUNS."""
+  """Returns the formula fitted to the measured runs, RUNS."""
   return Fit(RUNS)

@@ -66,9 +66,9 @@ class Work:
 
   @property
   def tokens(self) -> float:
-    """Mean number of positions without padding in a step.
+    """Mean number of positions in a step that are not padding.
 
-    All positions count if the share of padding is unknown.
+    If the share of padding is unknown, all positions count.
     """
     share = 1.0 if self.filled is None else self.filled
     return self.sequences * self.positions * share
@@ -244,7 +244,7 @@ def peak(strategy: tf.distribute.Strategy) -> float:
 
 
 def matrix_speed(clock: Callable[[], float] = time.perf_counter) -> float:
-  """Returns the best speed of products of square matrices, in FLOPs a second.
+  """Returns the best speed of products of square matrices, in FLOPs per second.
 
   The matrices have the number format of the layers. Their side doubles, from
   512 to at most 8,192, until a product takes 0.05 s. Of three products of a

@@ -35,9 +35,9 @@ class Bin(NamedTuple):
 def bins(
   confidence: np.ndarray, right: np.ndarray, count: int = BINS
 ) -> list[Bin]:
-  """Returns answers grouped by probability, in ascending order.
+  """Groups answers by their probability; returns the groups in ascending order.
 
-  The intervals of probability have equal width. Those without an answer are
+  The intervals of probability have equal width. Intervals without an answer are
   left out.
 
   Args:
@@ -63,8 +63,8 @@ def bins(
 def expected_error(intervals: list[Bin]) -> float:
   """Returns the expected calibration error, from 0 to 1.
 
-  This is the mean of |confidence − accuracy| over the bins, weighted by rows; 0
-  without bins.
+  The error is the mean of |confidence − accuracy| over the bins, weighted by
+  rows; 0 without bins.
   """
   rows = sum(interval.rows for interval in intervals)
   return sum(
@@ -76,7 +76,7 @@ def expected_error(intervals: list[Bin]) -> float:
 def temperature(
   problem: problems.Problem, logits: np.ndarray, targets: np.ndarray
 ) -> float:
-  """Returns the divisor of the logits that minimises their mean loss.
+  """Returns the number by which to divide logits so that their loss is lowest.
 
   The search covers 1/20 to 20.
 

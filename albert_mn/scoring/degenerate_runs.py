@@ -103,7 +103,7 @@ class Verdict:
 
   @classmethod
   def of(cls, parameters: Mapping[str, Any]) -> "Verdict | None":
-    """Returns the verdict in a manifest's parameters; None if there is none.
+    """Returns the verdict that a manifest's parameters record, or None.
 
     Raises:
       options.InputError: when the entry is damaged.

@@ -37,8 +37,8 @@ class Entities(judgements.Judgement):
   def mistakes(self, most: int) -> list[judgements.Mistake]:
     """Returns at most `most` texts with the most missed and wrong entities.
 
-    In a Mistake, `true` lists the missed entities and `answered` the wrong
-    ones, as "TYPE start-end"; `much` is the number of both together.
+    In a Mistake, `true` lists the missed entities and `answered` the wrongly
+    predicted entities, as "TYPE start-end"; `much` is the number of all these.
     """
     pairs = zip(self.truth, self.answers, strict=True)
     wrong = np.array([len(truth ^ answer) for truth, answer in pairs], int)
@@ -76,9 +76,9 @@ class Entities(judgements.Judgement):
     return "\n".join([f"{'':>{width}} {head}", "", *lines, ""])
 
   def counts(self) -> np.ndarray:
-    """Returns int [types, 3], numbers of entities of each type.
+    """Returns the numbers of correct, predicted and true entities of each type.
 
-    The columns are the correctly predicted, all predicted, and all true ones.
+    The result is int [types, 3].
     """
     counts = {name: [0, 0, 0] for name in self.names}
     for truth, answer in zip(self.truth, self.answers, strict=True):
@@ -107,9 +107,10 @@ class Entities(judgements.Judgement):
     )
 
   def per_label(self) -> list[tuple[str, float, float, float, int]]:
-    """Returns (type, precision, recall, F1, support) of each type.
+    """Returns (type, precision, recall, F1, support) of each entity type.
 
-    A type that has neither a true nor a predicted entity gets scores of 0.
+    The support is the number of true entities. A type that has neither a true
+    nor a predicted entity gets scores of 0.
     """
     return [
       row if counts.any() else (row[0], 0.0, 0.0, 0.0, 0)

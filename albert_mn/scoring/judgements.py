@@ -139,8 +139,10 @@ class Judgement:
   def counts(self) -> np.ndarray:
     """Returns for each label the numbers from which its scores follow.
 
-    They are int [labels, 3]: the rows that have the label and got it, the rows
-    that got the label as answer, and the rows that truly have the label.
+    Returns:
+      int [labels, 3]: the number of rows that have the label as true label and
+        as answer; of rows that have the label as answer; and of rows that have
+        it as true label.
 
     Raises:
       NotImplementedError: for a regression.
@@ -239,7 +241,10 @@ class Judgement:
     return {name: right / total, f"{name}_low": low, f"{name}_high": high}
 
   def _averages(self) -> dict[str, float]:
-    """Returns name → average, such as micro_f1, for each of AVERAGES."""
+    """Returns name → average over labels, for each of AVERAGES.
+
+    A name is, for example, micro_f1.
+    """
     return {
       f"{kind}_{name}": value
       for kind in self.AVERAGES
@@ -281,7 +286,8 @@ def averaged(
   """Returns mean (precision, recall, F1) over labels or over rows.
 
   Args:
-    counts: int [labels or rows, 3], as for `measures`.
+    counts: int [labels or rows, 3], the numbers of correct, predicted and true
+      rows or labels.
     weights: [labels or rows], with a positive sum; None weighs all equally.
   """
   precision, recall, f1 = (
@@ -374,7 +380,11 @@ class SeveralLabels(Judgement):
     return self._counts(axis=0)
 
   def _counts(self, axis: int) -> np.ndarray:
-    """Returns `counts` for each label (axis 0) or for each row (axis 1)."""
+    """Returns numbers of correct, predicted and true labels, int [..., 3].
+
+    Args:
+      axis: 0 counts for each label; 1 counts for each row.
+    """
     both = self.truth & self.answers
     return np.stack(
       [part.sum(axis=axis) for part in (both, self.answers, self.truth)], axis=1

@@ -57,7 +57,10 @@ def write(output_dir: str, findings: Findings) -> str:
 
 
 def page(findings: Findings) -> str:
-  """Returns the report as an HTML page, without its empty sections."""
+  """Returns the report on a classifier as an HTML page.
+
+  Sections without content are left out.
+  """
   sure = findings.model.MUCH == "probability"
   worst = "Most confident" if sure else "Worst"
   sections = {

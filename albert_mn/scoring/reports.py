@@ -135,7 +135,12 @@ def headline(judged: judgements.Judgement) -> str:
 
 
 def _side_by_side(voices: Voices, rival_name: str) -> str:
-  """Returns a table of the main scores of blend, network and baseline."""
+  """Returns a text table: the main score of model, network alone and baseline.
+
+  Args:
+    voices: the judgements.
+    rival_name: name of the baseline.
+  """
   named = {"This model": voices.model, "Its network alone": voices.network}
   named[f"{rival_name} alone"] = voices.rival
   width = max(map(len, named))
@@ -305,11 +310,11 @@ def write_confusion_matrix(path: str, model: judgements.OneLabel) -> None:
 
 
 def _most_confused(model: judgements.OneLabel) -> list[int]:
-  """Returns the label numbers to draw, in ascending order.
+  """Returns the numbers of the labels to draw, in ascending order.
 
-  These are all labels if there are at most 30. Otherwise they are the 30 labels
-  of the most frequent confusions; if fewer labels are confused, the labels with
-  the most rows follow.
+  If there are at most 30 labels, all are drawn. Otherwise the 30 labels of the
+  most frequent confusions are drawn; if fewer labels are confused, the labels
+  with the most rows follow.
   """
   count = len(model.names)
   if count <= _MOST_LABELS:

@@ -152,11 +152,11 @@ def entities(
 ) -> list[list[Span]]:
   """Returns the entities of new texts that the training rows contain too.
 
-  An entity is recognised by its words, at most eight, with their capitals.
-  Signs between the words do not matter. The search goes from left to right, and
-  at each word the longest match wins. A match gets the type that its words had
-  most often in the training rows. Words that in the training rows are an entity
-  at most half of the time are skipped.
+  An entity is recognised by its words, at most eight; letter case matters,
+  punctuation between the words does not. The search goes from left to right,
+  and at each word the longest match wins. A match gets the type that its words
+  had most often in the training rows. Words that in the training rows are an
+  entity at most half of the time are skipped.
 
   Args:
     texts: the texts of the training rows.

@@ -125,8 +125,8 @@ def chosen(
       the baseline was not trained either.
     targets: the targets of the rows.
     temperature: divides the network's logits if the network answers alone.
-    weights: [rows] with a mean of 1, as in `Problem.mean_loss`; None gives
-      every row the weight 1.
+    weights: [rows] with a mean of 1, the weights of the rows in the loss; None
+      gives every row the weight 1.
   """
 
   def loss(factors: Sequence[float]) -> float:
@@ -200,7 +200,7 @@ class Blend:
     return {PARAMETER: dataclasses.asdict(self.factors)}
 
   def write(self, folder: str) -> None:
-    """Writes ngrams.json and ngrams.safetensors into a folder."""
+    """Writes the baseline to ngrams.json and ngrams.safetensors in a folder."""
     grams = self.linear.grams
     with storage.writing(os.path.join(folder, GRAMS)) as file:
       content = {"words": grams.words, "parts": grams.parts}

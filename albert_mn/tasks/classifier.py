@@ -153,7 +153,10 @@ class Classifier(tf_keras.layers.Layer):
     return tf.cast(self.classifier(self._dropout(features)), tf.float32)
 
   def parts(self) -> dict[str, Any]:
-    """Returns name → layer, as `model_directory` saves and restores them."""
+    """Returns {"encoder": layer, "classifier": layer}.
+
+    `model_directory` saves and restores the layers under these names.
+    """
     return {"encoder": self.encoder, "classifier": self.classifier}
 
 
@@ -297,7 +300,7 @@ class Predictor:
   def read_problem(
     names: Sequence[str], parameters: Mapping[str, Any]
   ) -> problems.Problem:
-    """Returns the meaning of the outputs of a model directory.
+    """Returns the problem, which defines the meaning of a model's outputs.
 
     Args:
       names: the labels of the model directory.
@@ -327,9 +330,9 @@ class Predictor:
     return framed.pooled(input_logits)
 
   def cleaned(self, texts: Sequence[Text]) -> Sequence[Text]:
-    """Returns the texts or pairs, cleaned as the training rows were.
+    """Returns texts or pairs, cleaned as the training rows were.
 
-    If the training rows were not cleaned, it returns the texts unchanged.
+    If the training rows were not cleaned, the texts are unchanged.
     """
     if not self._clean:
       return texts
@@ -343,9 +346,10 @@ class Predictor:
     ]
 
   def traced(self, text: str) -> alignment.Traced:
-    """Returns the cleaned text, with the origin of each of its characters.
+    """Returns a text, cleaned, with the origin of each character.
 
-    If the training rows were not cleaned, the text is unchanged.
+    The origin is a position in the given text. If the training rows were not
+    cleaned, the text is unchanged.
     """
     return (self._clean or alignment.Traced.of)(text)
 
@@ -378,8 +382,8 @@ class Predictor:
     """Returns the pooled vector of each text, float32 [texts, hidden].
 
     The method does not clean the texts, and fails for an ensemble. The vector
-    of a text in several windows is the mean over its windows; because the head
-    is linear, it maps this mean to the mean of the windows' logits.
+    of a text in several windows is the mean over its windows. Because the head
+    is linear, its logits for this mean are the mean of the windows' logits.
     """
     framed = self.framer.frame(texts)
     return framed.pooled(self.features_of(framed))

@@ -39,7 +39,7 @@ def size(parameters: Mapping[str, Any]) -> int:
 
 
 def name(part: str, number: int) -> str:
-  """Returns the name in a checkpoint of a layer of one network.
+  """Returns the name, in an ensemble's checkpoint, of a layer of one network.
 
   The encoders are called encoder, encoder_1, encoder_2 and so on.
 
@@ -115,12 +115,19 @@ class Ensemble:
     return mean([member.call(*inputs) for member in self.members])
 
   def parts(self) -> dict[str, Any]:
-    """Returns name → layer, as `model_directory` saves and restores them."""
+    """Returns name → layer, for the layers of all networks.
+
+    `model_directory` saves and restores the layers under these names.
+    """
     return merged([member.parts() for member in self.members])
 
 
 def members(model: Any) -> tuple[Any, ...]:
-  """Returns the networks of an ensemble; (model,) for a single network."""
+  """Returns the networks of a model: several for an ensemble, else one.
+
+  Args:
+    model: an Ensemble or a single network.
+  """
   return model.members if isinstance(model, Ensemble) else (model,)
 
 

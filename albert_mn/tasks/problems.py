@@ -70,14 +70,14 @@ class Problem:
 
   @classmethod
   def of(cls, rows: Sequence[classifier_data.Row]) -> "Problem":
-    """Returns the problem whose labels or numbers are those of training rows.
+    """Makes the problem whose labels or numbers are those of training rows.
 
     Labels are sorted by name.
 
     Raises:
-      options.InputError: when one label a row is wanted and fewer than two
-        labels occur, when several are wanted and none occurs, or when all
-        numbers are equal.
+      options.InputError: for one label per row, when fewer than two labels
+        occur; for several labels per row, when none occurs; for a regression,
+        when all numbers are equal.
     """
     raise NotImplementedError
 
@@ -90,7 +90,10 @@ class Problem:
     return manifest_fields.Parameters(label_type=self.TYPE).stated()
 
   def check(self, rows: Sequence[classifier_data.Row]) -> None:
-    """Raises InputError for the first row with a label that was not trained."""
+    """Raises InputError for the first row with a label that was not trained.
+
+    Such a label does not occur in the training rows of the model.
+    """
     self.targets(rows)
 
   def targets(self, rows: Sequence[classifier_data.Row]) -> np.ndarray:
@@ -149,8 +152,9 @@ class Problem:
       targets: the targets of the same rows, as `targets` returns them.
 
     Returns:
-      the cross-entropy in nats; for several labels a row, its mean over the
-        labels; for a regression, the squared error of the standardised number.
+      the cross-entropy in nats; for several labels per row, the mean of the
+        labels' cross-entropies; for a regression, the squared error of the
+        standardised number.
     """
     raise NotImplementedError
 
@@ -194,7 +198,8 @@ class Problem:
   def affine(self, temperature: float) -> tuple[float, float]:
     """Returns (factor, shift) of exports, which output logits · factor + shift.
 
-    These are (1 / temperature, 0), or for a regression (deviation, mean).
+    The two numbers are 1 / temperature and 0; for a regression, deviation and
+    mean.
 
     The exporters fold both numbers into the weights of the head. Softmax or
     sigmoid of an exported model's outputs then gives the `probabilities`, and
@@ -221,7 +226,8 @@ class Problem:
 
     Args:
       outputs: [rows, outputs], logits of the first model after `affine`.
-      expected: [rows, outputs], those of the original model for the same texts.
+      expected: [rows, outputs], logits of the original model for the same
+        texts.
     """
     same = self.equal_answers(outputs, expected)
     differences = self.probabilities(outputs) - self.probabilities(expected)
@@ -241,7 +247,7 @@ class Problem:
 
     Args:
       outputs: [rows, outputs], logits of the first model after `affine`.
-      expected: [rows, outputs], those of the second model for the same texts.
+      expected: [rows, outputs], logits of the second model for the same texts.
     """
     raise NotImplementedError
 
@@ -295,8 +301,9 @@ class Problem:
   ) -> float:
     """Returns the lowest mean loss of any model that ignores the text.
 
-    It is the entropy of the labels, in nats; for several labels a row, the mean
-    of their entropies; for a regression, the variance of the targets.
+    This loss is the entropy of the labels, in nats; for several labels per row,
+    the mean of the labels' entropies; for a regression, the variance of the
+    targets.
 
     Args:
       targets: [rows, …].
@@ -534,7 +541,7 @@ class Regression(Problem):
     return self.deviation, self.mean
 
   def answers(self, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Returns `values` [rows], the predicted numbers in the rows' unit."""
+    """Returns {"values": the predictions in the rows' unit, [rows]}."""
     return {"values": logits[:, 0]}
 
   def agreement(self, outputs: np.ndarray, expected: np.ndarray) -> str:
@@ -590,7 +597,8 @@ def of_rows(label_type: str, rows: Sequence[classifier_data.Row]) -> Problem:
     rows: the training rows.
 
   Raises:
-    options.InputError: as in `Problem.of`.
+    options.InputError: when the rows have too few labels, or when all numbers
+      are equal.
   """
   return _KINDS[label_type].of(rows)
 
@@ -598,7 +606,7 @@ def of_rows(label_type: str, rows: Sequence[classifier_data.Row]) -> Problem:
 def of_model(names: Sequence[str], parameters: Mapping[str, Any]) -> Problem:
   """Returns the problem of a classifier's model directory.
 
-  Its label type is CLASS if the manifest states none.
+  The label type is CLASS if the manifest states none.
 
   Args:
     names: the labels of the model directory.

@@ -136,10 +136,10 @@ class Tagger(classifier.Classifier):
 
 
 class Tagging(problems.SingleLabel):
-  """The problem of one tag per piece; `names` are the tags, O first.
+  """The problem of a tagger: one tag per piece; `names` are the tags, O first.
 
-  The loss of an input is the mean over its pieces, and its weight is the number
-  of its pieces.
+  In the loss, an input counts with the mean over its pieces, weighted by the
+  number of its pieces.
   """
 
   TYPE, RANK, SCORE = problems.ENTITIES, 2, "entity F1"
@@ -265,7 +265,12 @@ class TagPredictor(classifier.Predictor):
   def read_problem(
     names: Sequence[str], parameters: Mapping[str, Any]
   ) -> problems.Problem:
-    """Returns the tagging problem with the tags of a model directory."""
+    """Returns the tagging problem with the tags of a model directory.
+
+    Args:
+      names: the tags.
+      parameters: the parameters in the manifest; not used.
+    """
     del parameters  # a tagging problem has none
     return Tagging(tuple(names))
 
@@ -275,9 +280,9 @@ class TagPredictor(classifier.Predictor):
     """Returns the logits of the pieces of all texts, float32 [pieces, tags].
 
     The texts are not cleaned. The pieces of each text follow those of the text
-    before. A piece that is in several windows has the mean of their logits. A
-    piece that the model does not read, because the text is too long, gets the
-    logit 30 for the tag O and 0 for all other tags.
+    before. The logits of a piece in several windows are the mean over these
+    windows. A piece that the model does not read, because the text is too long,
+    gets the logit 30 for the tag O and 0 for all other tags.
     """
     framed = self.framer.frame(texts)
     first = np.concatenate(([0], np.cumsum(framed.sizes)))
@@ -331,8 +336,8 @@ class TagPredictor(classifier.Predictor):
   ) -> list[list[Entity]]:
     """Returns the entities of each text, from left to right.
 
-    Entities do not overlap. Their offsets are those of the given text, which is
-    not cleaned.
+    Entities do not overlap. Offsets are those in the given text, which is not
+    cleaned.
 
     Args:
       texts: the texts.

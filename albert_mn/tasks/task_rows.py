@@ -1,6 +1,7 @@
 """Finds and reads the rows of a classification run.
 
-The rows are those to train on, to validate, to evaluate on and to predict.
+They are the rows for training, for validation, for evaluation, and for
+prediction.
 """
 
 import collections
@@ -32,7 +33,7 @@ FEWEST_TO_SPARE = 200
 
 @dataclasses.dataclass(frozen=True)
 class Files(classifier_data.Columns):
-  """Options: the files of labelled rows, and their columns."""
+  """Command-line options: the files of labelled rows, and their columns."""
 
   task_name: str = options.option(
     CSV,
@@ -80,10 +81,10 @@ F = TypeVar("F", bound=Files)
 def settle(files: F, output_dir: str) -> F:
   """Returns the options with the columns of the task or the data set filled in.
 
-  A set is a folder that create_classifier_data wrote. If --data_dir is a set,
-  the options of its files are filled in too. The published file of a task
-  (eduge, ner) in --train_file is first split into a set in `output_dir`/rows,
-  unless --eval_file is given.
+  A data set is a folder that create_classifier_data wrote. If --data_dir is a
+  data set, the options of its files are filled in too. The published file of a
+  task (eduge, ner) in --train_file is first split into a data set in
+  `output_dir`/rows, unless --eval_file is given.
 
   Args:
     files: the options from the flags.
@@ -104,10 +105,10 @@ def settle(files: F, output_dir: str) -> F:
 
 
 def cleaning(files: Files) -> dict[str, Any]:
-  """Returns option → value: how the set in --data_dir was cleaned.
+  """Returns the options with which the texts in --data_dir were cleaned.
 
-  The result is {} if its texts were not cleaned, and if --data_dir is not a set
-  of create_classifier_data.
+  The result is option → value. It is {} if the texts were not cleaned, and if
+  --data_dir is not a data set of create_classifier_data.
   """
   if not (files.data_dir and _is_set(files.data_dir)):
     return {}
@@ -116,13 +117,13 @@ def cleaning(files: Files) -> dict[str, Any]:
 
 
 def _is_set(folder: str) -> bool:
-  """Returns whether a folder is a set of create_classifier_data."""
+  """Returns whether a folder is a data set of create_classifier_data."""
   described = manifest.find(folder)
   return bool(described and described["kind"] == classifier_sets.KIND)
 
 
 def _frozen(files: F, folder: str) -> F:
-  """Splits --train_file into a set in `folder`; returns options for this set.
+  """Splits --train_file into a data set in `folder`; returns options for it.
 
   In these options --data_dir is the folder, and --train_file is "".
   """
@@ -136,11 +137,12 @@ def _frozen(files: F, folder: str) -> F:
 
 
 def _settled_set(files: F) -> F:
-  """Returns the options, completed from the set in --data_dir.
+  """Returns the options, completed from the data set in --data_dir.
 
-  label_type becomes the label type of the set. Three options are filled only if
-  they are empty: text_pair_column, eval_file (the set's test part) and
-  validation_file (its dev part). A file stays "" if the set lacks the part.
+  label_type becomes the label type of the data set. Three options are filled
+  only if they are empty: text_pair_column, eval_file (the test part) and
+  validation_file (the dev part). A file stays "" if the data set lacks the
+  part.
   """
   columns = classifier_sets.columns_of(files.data_dir)
   return dataclasses.replace(
@@ -282,7 +284,7 @@ def _in_data_dir(files: Files, name: str) -> str:
 
 
 def _read(files: Files, path: str) -> list[classifier_data.Row]:
-  """Returns the rows of a file, with the columns of the task, set or options.
+  """Reads the rows of a file, by the columns of its data set or the options.
 
   Raises:
     options.InputError: for a missing file, a missing column or a bad row.
@@ -293,9 +295,9 @@ def _read(files: Files, path: str) -> list[classifier_data.Row]:
 
 
 def _columns(files: Files, path: str) -> classifier_data.Columns:
-  """Returns the columns of a file: those of its set, else those of the options.
+  """Returns the columns of a file, from its data set or from the options.
 
-  Only a file in --data_dir can belong to a set.
+  Only a file in --data_dir can belong to a data set.
   """
   folder = os.path.normpath(os.path.dirname(path))
   own = files.data_dir and folder == os.path.normpath(files.data_dir)
@@ -343,7 +345,10 @@ def _warn_of_copies(
 
 
 def _key(row: classifier_data.Row) -> tuple[str, str]:
-  """Returns a key for each of a row's two texts; copies have equal keys."""
+  """Returns keys of a row's two texts, by which copies are recognised.
+
+  Copies of a text have equal keys.
+  """
   key = near_duplicates.text_key
   return key(row.text), key(row.text_pair)
 

@@ -10,7 +10,7 @@ import functools
 import io
 import itertools
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import google_crc32c
@@ -69,24 +69,113 @@ class PretrainingBatch:
   masked_lm_weights: np.ndarray | None = None
 
 
-def serialize(batch: PretrainingBatch) -> list[bytes]:
+# The features with a value for each position of a row.
+_BY_POSITION = (INPUT_IDS, INPUT_MASK, SEGMENT_IDS, TOKEN_BOUNDARY)
+
+
+def serialize(
+  batch: PretrainingBatch, length: int = 0, pad_id: int = 0
+) -> list[bytes]:
   """Returns a serialised tf.train.Example for each row.
 
   The features are in the order of their names; a feature that is None is left
-  out.
+  out. Rows that are shorter than `length` are padded as bytes, which costs less
+  than padded arrays do.
+
+  Args:
+    batch: the features.
+    length: the smallest number of positions of a row in the records.
+    pad_id: the id that pads input_ids; the features beside it are padded with 0.
   """
   columns = []
-  for field in sorted(f.name for f in dataclasses.fields(batch)):
-    values = getattr(batch, field)
+  for name in sorted(f.name for f in dataclasses.fields(batch)):
+    values = getattr(batch, name)
     if values is None:
       continue
-    if field == MASKED_LM_WEIGHTS:
-      payloads = [row.tobytes() for row in values.astype("<f4")]
-      columns.append(_features(field, payloads, 2))
+    values = values.reshape(len(values), -1)
+    missing = length - values.shape[1] if name in _BY_POSITION else 0
+    padding = _varint(pad_id if name == INPUT_IDS else 0) * missing
+    columns.append(_features(name, values, padding))
+  return [
+    _opening(1, len(content)) + content
+    for content in map(b"".join, zip(*_joined(columns), strict=True))
+  ]
+
+
+def _joined(columns: Iterable[np.ndarray | list[bytes]]) -> list[list[bytes]]:
+  """Returns columns of bytes, where neighbouring arrays have become one column.
+
+  Args:
+    columns: for each row its bytes, as a list or as an array, uint8 [rows, n].
+  """
+  joined: list[list[bytes]] = []
+  for are_arrays, group in itertools.groupby(
+    columns, lambda column: isinstance(column, np.ndarray)
+  ):
+    if are_arrays:
+      together = np.concatenate(list(group), 1)
+      ends = np.full(len(together), together.shape[1]).cumsum()
+      joined.append(_cut(together.tobytes(), ends))
     else:
-      payloads = _packed(values.reshape(len(values), -1))
-      columns.append(_features(field, payloads, 3))
-  return [_field(1, b"".join(row)) for row in zip(*columns, strict=True)]
+      joined += map(list, group)
+  return joined
+
+
+def _cut(flat: bytes, ends: np.ndarray) -> list[bytes]:
+  """Returns the parts of bytes that end at `ends`, int [parts], ascending."""
+  places = ends.tolist()
+  return [flat[i:k] for i, k in zip([0, *places], places, strict=False)]
+
+
+def _features(
+  name: str, values: np.ndarray, padding: bytes
+) -> np.ndarray | list[bytes]:
+  """Returns for each row the bytes of one feature in tf.train.Features.
+
+  Args:
+    name: the name of the feature.
+    values: [rows, n], the values: integers of at most 2^28 - 1, or negative, or
+      float32 for masked_lm_weights.
+    padding: the bytes that follow the values of each row.
+
+  Returns:
+    uint8 [rows, bytes] if all rows have equally many bytes, else a list.
+  """
+  if name == MASKED_LM_WEIGHTS:
+    return _equally_long(name, values.astype("<f4").view(np.uint8), padding, 2)
+  if values.dtype == bool or (
+    int(values.min(initial=0)) >= 0 and int(values.max(initial=0)) < 0x80
+  ):
+    return _equally_long(name, values.astype(np.uint8), padding, 3)
+  return [
+    _start(name, 3, len(payload) + len(padding)) + payload + padding
+    for payload in _packed(values)
+  ]
+
+
+def _equally_long(
+  name: str, payloads: np.ndarray, padding: bytes, kind: int
+) -> np.ndarray:
+  """Returns the bytes of a feature whose payloads are equally long.
+
+  Args:
+    name: the name of the feature.
+    payloads: uint8 [rows, n], the packed values of each row.
+    padding: the bytes that follow each payload.
+    kind: as in `_start`.
+
+  Returns:
+    uint8 [rows, bytes].
+  """
+  start = _start(name, kind, payloads.shape[1] + len(padding))
+  made = np.empty(
+    (len(payloads), len(start) + payloads.shape[1] + len(padding)), np.uint8
+  )
+  end = made.shape[1] - len(padding)
+  made[:, : len(start)] = np.frombuffer(start, np.uint8)
+  made[:, len(start) : end] = payloads
+  made[:, end:] = np.frombuffer(padding, np.uint8)
+  return made
 
 
 def _packed(values: np.ndarray) -> list[bytes]:
@@ -99,41 +188,40 @@ def _packed(values: np.ndarray) -> list[bytes]:
   if (values < 0).any():
     of = {int(v): _varint(int(v) & (1 << 64) - 1) for v in np.unique(values)}
     return [b"".join(map(of.__getitem__, row)) for row in values.tolist()]
-  if int(values.max(initial=0)) < 0x80:  # one byte a value: masks, segments
-    width, flat = values.shape[1], values.astype(np.uint8).tobytes()
-    return [flat[i * width : (i + 1) * width] for i in range(len(values))]
-  value: np.ndarray = values.astype(np.uint32)
-  assert int(value.max(initial=0)) < 1 << 28, "more than four varint bytes"
-  count = -(-int(value.max()).bit_length() // 7)
-  digits = np.empty((*value.shape, count), np.uint8)
-  used = np.ones(digits.shape, bool)
-  for i in range(count):
-    used[..., i + 1 :] = (value >> 7 > 0)[..., None]
-    digits[..., i] = value & 0x7F | (value > 0x7F) * np.uint32(0x80)
-    value = value >> 7
-  flat = digits[used].tobytes()
-  ends = np.cumsum(used.sum((1, 2))).tolist()
-  return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+  rest: np.ndarray = values.astype(np.uint32).ravel()
+  assert int(rest.max()) < 1 << 28, "more than four varint bytes"
+  sizes = np.ones(len(rest), np.int64)
+  for bits in (7, 14, 21):
+    sizes += rest >> bits > 0
+  ends = np.cumsum(sizes)
+  digits = np.empty(int(ends[-1]), np.uint8)
+  place = ends - sizes  # of the next digit of each number that has one
+  while len(rest):
+    more = rest > 0x7F
+    digits[place] = rest & 0x7F | more * np.uint32(0x80)
+    rest, place = rest[more] >> 7, place[more] + 1
+  return _cut(digits.tobytes(), ends[values.shape[1] - 1 :: values.shape[1]])
 
 
-def _features(name: str, payloads: Sequence[bytes], kind: int) -> list[bytes]:
-  """Returns the serialised bytes of one feature in tf.train.Features, by row.
+@functools.cache
+def _start(name: str, kind: int, size: int) -> bytes:
+  """Returns the bytes before the payload of a feature in tf.train.Features.
 
   Args:
     name: the name of the feature.
-    payloads: the packed values of each row.
     kind: the field of tf.train.Feature: 2 for FloatList, 3 for Int64List.
+    size: the length of the payload in bytes.
   """
+  filler = bytes(size)
+  value = _field(kind, _field(1, filler))
+  entry = _field(1, _field(1, name.encode()) + _field(2, value))
+  return entry[: len(entry) - size]
 
-  @functools.cache
-  def start(size: int) -> bytes:
-    """Returns the bytes before a payload of `size` bytes: tags and lengths."""
-    filler = bytes(size)
-    value = _field(kind, _field(1, filler))
-    entry = _field(1, _field(1, name.encode()) + _field(2, value))
-    return entry[: len(entry) - size]
 
-  return [start(len(payload)) + payload for payload in payloads]
+@functools.lru_cache(1 << 16)  # records of one file are of few lengths
+def _opening(number: int, size: int) -> bytes:
+  """Returns a protobuf field's tag and the length of its content."""
+  return bytes([number << 3 | 2]) + _varint(size)
 
 
 def _field(number: int, payload: bytes) -> bytes:
@@ -143,7 +231,7 @@ def _field(number: int, payload: bytes) -> bytes:
     number: the number of the field.
     payload: the content.
   """
-  return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+  return _opening(number, len(payload)) + payload
 
 
 def _varint(value: int) -> bytes:

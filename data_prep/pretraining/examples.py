@@ -29,8 +29,10 @@ from data_prep.pretraining import (
 
 Counts = collections.Counter[str]
 
-# Stage one makes a range's examples in blocks of about this many pieces.
-_PIECES_A_BLOCK = 1 << 19
+# Stage one makes a range's examples in blocks of about this many pieces if they are
+# packed, and else of this many examples. Larger blocks have more padding; in smaller
+# ones the calls of numpy take most of the time.
+_PIECES_A_BLOCK, _ROWS_A_BLOCK = 1 << 19, 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,13 +358,12 @@ def of_range(
   # Padding indexes the stream too, so the stream needs at least one piece.
   behind = np.zeros(1, np.int32) if pool is None else pool.pieces
   stream = np.concatenate([own, behind])
-  step = max(1, _PIECES_A_BLOCK // recipe.max_seq_length)
-  for start in range(0, len(pairs.labels), step):
-    part = _rows(pairs, slice(start, start + step))
+  packs = recipe.pack_sequences and not task.held_out
+  for part, width in _blocks(pairs, recipe.max_seq_length, packs):
     rows = instances.assemble(
       part,
       stream,
-      max_seq_length=recipe.max_seq_length,
+      max_seq_length=width,
       pad_id=tokenizer.pad_id,
       cls_id=tokenizer.cls_id,
       sep_id=tokenizer.sep_id,
@@ -371,15 +372,16 @@ def of_range(
       randomness.Purpose.SHUFFLE, recipe.seed(task.held_out), *part.keys.T
     )
     laid = _Laid(rows, part.keys, order, part.labels)
-    if recipe.pack_sequences and not task.held_out:
+    if packs:
       laid = _packed(laid, recipe.max_seq_length, tokenizer.pad_id)
     starts = tokenizer.begins_words(laid.rows.ids)
     batch = _masked(laid, starts, tokenizer, recipe, task.held_out)
-    result.counts.update(_counted(task.role, part, laid.rows, starts, batch))
+    counts = _counted(part, laid.rows, starts, batch, recipe.max_seq_length)
+    result.counts.update({f"{task.role}_{k}": n for k, n in counts.items()})
     for key, place, example in zip(
       laid.order.tolist(),
       (laid.order % np.uint64(buckets)).tolist(),
-      records.serialize(batch),
+      records.serialize(batch, recipe.max_seq_length, tokenizer.pad_id),
       strict=True,
     ):
       result.buckets[place].append((key, example))
@@ -444,8 +446,33 @@ def _instances(
   )
 
 
+def _blocks(
+  pairs: instances.Instances, longest: int, packs: bool
+) -> Iterator[tuple[instances.Instances, int]]:
+  """Yields (examples, positions of a row) for blocks of the examples.
+
+  A block has examples of similar length, and rows that are as long as the longest
+  of them: work on padding would take most of the time. Blocks that will be packed
+  have the examples in their order and rows of the whole length instead, because
+  examples of one block share a row.
+
+  Args:
+    pairs: the examples.
+    longest: positions of a row in the records.
+    packs: whether the examples will be packed.
+  """
+  sizes = pairs.lengths.sum(1) + 2 + (pairs.labels != instances.NO_PAIR)
+  if packs:
+    order, step = np.arange(len(sizes)), _PIECES_A_BLOCK // longest
+  else:
+    order, step = np.argsort(sizes, kind="stable"), _ROWS_A_BLOCK
+  for start in range(0, len(order), max(1, step)):
+    block = order[start : start + max(1, step)]
+    yield _rows(pairs, block), longest if packs else int(sizes[block[-1]])
+
+
 class _Laid(NamedTuple):
-  """Examples laid out in rows of the records' length.
+  """Examples laid out in rows of equal length.
 
   Attributes:
     rows: the ids, masks and segments, [rows, length] each.
@@ -571,31 +598,33 @@ def _counted_text(
 
 
 def _counted(
-  role: str,
   pairs: instances.Instances,
   rows: instances.Sequences,
   starts: np.ndarray,
   batch: records.PretrainingBatch,
-) -> Counts:
+  max_seq_length: int,
+) -> dict[str, int]:
   """Returns name → number, for counts of a batch of examples.
 
-  Each name begins with "train_" or "eval_". Counted are rows (`examples`),
-  positions, pieces, padding and labels; in packed rows the examples (`packed`);
-  and, if there are masks, masked pieces (`masked`), words with a masked piece
-  (`masked_words`) and wholly masked words (`whole_words`).
+  Counted are rows (`examples`), positions, pieces, padding and labels; in packed
+  rows the examples (`packed`); and, if there are masks, masked pieces (`masked`),
+  words with a masked piece (`masked_words`) and wholly masked words
+  (`whole_words`).
 
   Args:
-    role: "train" or "eval", the prefix of the names.
     pairs: the examples as spans of their segments in the stream.
     rows: the laid-out examples.
     starts: bool [rows, length], whether a piece begins a word.
     batch: the features.
+    max_seq_length: positions of a row in the records, which may have more of them
+      than `rows`.
   """
+  positions = len(rows.mask) * max_seq_length
   counts = {
     "examples": len(rows.mask),
-    "positions": rows.mask.size,
+    "positions": positions,
     "pieces": int(pairs.lengths.sum()),
-    "padding": int((rows.mask == 0).sum()),
+    "padding": positions - int(np.count_nonzero(rows.mask)),
     "pairs": int((pairs.labels != instances.NO_PAIR).sum()),
     "label_0": int((pairs.labels == instances.IN_ORDER).sum()),
     "label_1": int((pairs.labels == instances.SWAPPED).sum()),
@@ -614,4 +643,4 @@ def _counted(
     counts["masked"] = len(row)
     counts["masked_words"] = int((masked > 0).sum())
     counts["whole_words"] = int(((masked > 0) & (masked == size)).sum())
-  return collections.Counter({f"{role}_{k}": n for k, n in counts.items()})
+  return counts

@@ -153,8 +153,9 @@ def clean(
   for switch, rule in _LINE_RULES:
     if getattr(settings, switch):
       kept = _applied(rule, kept, lines)
-  line_rules = functools.partial(_low_quality, judge=judge)
-  kept = _applied(line_rules, kept, lines)
+  if judge.has_line_rules:
+    line_rules = functools.partial(_low_quality, judge=judge)
+    kept = _applied(line_rules, kept, lines)
   verdict = _verdict(kept, settings)
   if isinstance(verdict, Keep) and (reason := judge.document(kept, raw=False)):
     verdict = Drop(reason, _example(kept))
@@ -231,16 +232,24 @@ def _repeated(sentences: Sequence[str]) -> Sentences:
     seen.add(sentence)
 
 
-# From common knowledge of Mongolian news pages.
-_BOILERPLATE = re.compile(
-  r"^(эх сурвалж ?[:：]|дэлгэрэнгүй(г|( унших)?\W*$)|цааш унших|хуваалцах\W*$"
+# From common knowledge of Mongolian news pages: the beginnings of lines, and what
+# stands anywhere in a line.
+_BOILERPLATE_BEGINS = re.compile(
+  r"(?:эх сурвалж ?[:：]|дэлгэрэнгүй(г|( унших)?\W*$)|цааш унших|хуваалцах\W*$"
   r"|сэтгэгдэл (бичих|үлдээх)|холбоотой мэдээ|бусад мэдээ\W*$|сурталчилгаа\W*$"
   r"|та сэтгэгдэл|анхааруулга: та сэтгэгдэл|нэвтрэх\W*$|бүртгүүлэх\W*$"
-  r"|https?://\S+$|www\.\S+$|share\b|tweet\b|like\b.{0,20}$|copyright\b|©)"
-  r"|бүх эрх (нь )?хуулиар хамгаалагдсан|зохиогчийн эрх хуулиар хамгаалагдсан"
+  r"|https?://\S+$|www\.\S+$|share\b|tweet\b|like\b.{0,20}$|copyright\b|©)",
+  re.IGNORECASE,
+)
+_BOILERPLATE = re.compile(
+  r"бүх эрх (нь )?хуулиар хамгаалагдсан|зохиогчийн эрх хуулиар хамгаалагдсан"
   r"|javascript|cookies?\b",
   re.IGNORECASE,
 )
+# A sentence without these has no match of _BOILERPLATE, whose search takes longer. A k
+# or s is not in them, since an expression that ignores case takes further letters for
+# them.
+_BOILERPLATE_PARTS = ("хамгаалагдсан", "java", "coo")
 
 
 def _boilerplate(sentences: Sequence[str]) -> Sentences:
@@ -249,7 +258,11 @@ def _boilerplate(sentences: Sequence[str]) -> Sentences:
   C4 has this rule for English (section 2.2).
   """
   for sentence in sentences:
-    match = _BOILERPLATE.search(sentence)
+    match = _BOILERPLATE_BEGINS.match(sentence)
+    if not match:
+      folded = sentence.casefold()
+      if any(part in folded for part in _BOILERPLATE_PARTS):
+        match = _BOILERPLATE.search(sentence)
     yield ("", "boilerplate") if match else (sentence, "")
 
 
@@ -293,6 +306,7 @@ _PAGE = re.compile(
   r"|(?<![\w./-])(?:[\w-]++\.)+(?:mn|com|net|org|info)/[^\s<>\"«»]*[\w/]",
   re.IGNORECASE,
 )
+_DIGIT = re.compile(r"\d")
 _NAME = re.compile(r"(?<![\w@.])@[A-Za-z_][\w.]*\w")
 
 
@@ -308,6 +322,8 @@ def scrub(text: str) -> str:
   if "@" in text:
     text = _ADDRESS.sub(lambda x: "[имэйл]" if x["host"] else x[0], text)
     text = _NAME.sub("[нэр]", text)
+  if not _DIGIT.search(text):
+    return text  # all that follows has digits, and most sentences have none
   text = _ACCOUNT.sub(r"\g<before>[данс]", text)
   for placeholder, pattern in _PERSONAL.items():
     text = pattern.sub(placeholder, text)
@@ -344,7 +360,8 @@ def _verdict(sentences: Sequence[str], settings: Options) -> Keep | Drop:
   text = " ".join(sentences)
   if not any(map(str.isalpha, text)):
     return Drop("no letters", text[:80])
-  if len(text.split()) < settings.min_words:
+  # Not all words are split off, since books have many.
+  if len(text.split(maxsplit=settings.min_words)) < settings.min_words:
     return Drop("too few words", text[:80])
   if len(text) < settings.min_characters:
     return Drop("too few characters", text[:80])

@@ -43,12 +43,16 @@ _LANGUAGE_OF = {
 
 _WORD = re.compile(r"[^\W\d_]+")
 CYRILLIC = re.compile(r"[\u0400-\u052f]")
+_NOT_CYRILLIC = re.compile(r"[^\u0400-\u052f]")
 LETTER = re.compile(r"[^\W\d_]")
 # Not in Mongolian, and not what a legacy font shows for ө or ү.
 FOREIGN = re.compile(r"[әғқңұһіґћђљњџўәҗӘҒҚҢҰҺІҐЋЂЉЊЏЎҖ]")
 # ө, ү and the letters of legacy fonts for them; and Mongolian's double vowels.
+_OURS = ("ө", "ү", "є", "ї", "ѳ", "v", "аа", "ээ", "оо", "уу")
 MONGOLIAN = re.compile(r"[өүєїѳӨҮЄЇѲ]|аа|ээ|оо|уу|v", re.IGNORECASE)
-# UTF-8 or CP1251 read as Latin-1 or CP1252.
+# UTF-8 or CP1251 read as Latin-1 or CP1252. Nearly all texts have no such letter at
+# all, which is seen four times as fast.
+_MOJIBAKE_LETTER = re.compile("[À-ÿ]")
 _MOJIBAKE = re.compile(r"[ÐÑÒÓ][\u0080-\u00bf‚-™]|[À-ÿ]{4}")
 
 _FEWEST_LETTERS = 60  # guess: below, a line may be a name or a title
@@ -68,21 +72,27 @@ def identify(text: str, fewest_letters: int = _FEWEST_LETTERS) -> str:
       "mojibake" for wrongly decoded text; "unknown" for a text that is too
       short, in another script, or without evidence.
   """
-  letters = len(LETTER.findall(text))
+  # A letter is a letter in lower case too. Runs of letters are found several times as
+  # fast as single letters.
+  lower = text.lower()
+  words = _WORD.findall(lower)
+  only_letters = "".join(words)
+  letters = len(only_letters)
   if letters < fewest_letters:
     return "unknown"
-  if 4 * len(_MOJIBAKE.findall(text)) > 0.2 * letters:
+  if _MOJIBAKE_LETTER.search(text) and (
+    4 * len(_MOJIBAKE.findall(text)) > 0.2 * letters
+  ):
     return "mojibake"
-  cyrillic = len(CYRILLIC.findall(text))
+  cyrillic = letters - len(_NOT_CYRILLIC.findall(only_letters))
   if cyrillic < 0.5 * letters:
     return "latin" if re.search("[a-zA-Z]", text) else "unknown"
   hits = dict.fromkeys(_TELLING, 0)
-  for word in _WORD.findall(text.lower()):
-    if word in _LANGUAGE_OF:
-      hits[_LANGUAGE_OF[word]] += 1
+  for name in filter(None, map(_LANGUAGE_OF.get, words)):
+    hits[name] += 1
   best = max(hits, key=lambda name: (hits[name], name == "mn"))
-  foreign = len(FOREIGN.findall(text)) > 0.01 * cyrillic
-  mongolian = len(MONGOLIAN.findall(text)) > 0.03 * cyrillic
+  foreign = len(FOREIGN.findall(lower)) > 0.01 * cyrillic
+  mongolian = sum(map(lower.count, _OURS)) > 0.03 * cyrillic
   if foreign:
     return best if best != "mn" else "other"
   if mongolian:

@@ -518,12 +518,14 @@ class Judge:
 
   Attributes:
     names: the names.
+    has_line_rules: whether any rule of LINE_RULES is among them.
   """
 
   def __init__(self, names: frozenset[str]) -> None:
     self.names = names
     self._rules = [rule for rule in RULES if rule.name in names]
     self._line_rules = [rule for rule in LINE_RULES if rule.name in names]
+    self.has_line_rules = bool(self._line_rules)
 
   def document(self, lines: Sequence[str], raw: bool) -> str:
     """Returns the name of the first rule that drops a document, or "".
@@ -534,8 +536,10 @@ class Judge:
         apply. False: `lines` are the lines that remain after cleaning, and the
         rules without `raw` apply.
     """
+    rules = [rule for rule in self._rules if rule.raw == raw]
+    if not rules:
+      return ""  # the words of the document need not be counted
     text = Text(lines)
-    rules = (rule for rule in self._rules if rule.raw == raw)
     return next((rule.name for rule in rules if rule.drops(text)), "")
 
   def line(self, line: str) -> str:

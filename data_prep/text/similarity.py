@@ -284,12 +284,21 @@ def sketches(
     starts = np.cumsum(counts) - counts
     minima[begin:end] = _minima(hashed, starts, values)
     owner = np.repeat(np.arange(len(counts), dtype=np.uint64), counts)
-    keys = np.unique(owner << np.uint64(32) | hashed >> np.uint64(32))
+    keys = _distinct(owner << np.uint64(32) | hashed >> np.uint64(32))
     owner = (keys >> np.uint64(32)).astype(np.int64)
     lowest = _lowest_of_each(owner, len(counts))
     sizes = np.bincount(owner[lowest], minlength=len(counts))
     parts.append(Sets(keys[lowest].astype(np.uint32), sizes))
   return Sketches(Sets.concatenated(parts), minima)
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+  """Returns the distinct numbers, ascending; `numbers` is sorted in place.
+
+  np.unique takes several times as long, since it does not sort at first.
+  """
+  numbers.sort()
+  return numbers[np.r_[True, numbers[1:] != numbers[:-1]]]
 
 
 def _batches(texts: Sequence[str]) -> Iterator[tuple[int, int]]:

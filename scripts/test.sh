@@ -42,8 +42,9 @@ python -m ruff format --check .
 python -m ruff check .
 python -m mypy
 # Two at a time: a test keeps a core busy, and TensorFlow takes 1 GB. A file's
-# tests stay together, for what they share is made once.
-workers=(--numprocesses=2 --dist=loadfile)
+# tests stay together, for what they share is made once. tests/conftest.py puts
+# the files that take longest first.
+workers=(--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 echo '=== fast tests'
 # pytest ends with 5 where it finds no test: none of a kind is no failure.
 python -m pytest "${workers[@]}" -m 'not slow' "$@" || [ $? -eq 5 ]

@@ -20,6 +20,7 @@ from albert_mn.models import configs, model_directory
 from albert_mn.tasks import classifier, problems
 from data_prep.base import options
 from data_prep.encoding import length_buckets, tokenization
+from tests import running
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WORDS = {
@@ -134,13 +135,7 @@ def _flags(**flags: object) -> list[str]:
 
 
 def _program(*flags: str) -> subprocess.CompletedProcess[str]:
-  return subprocess.run(
-    [sys.executable, str(ROOT / "run_classifier.py"), *flags],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  return running.Programs().run("run_classifier.py", *flags)
 
 
 @pytest.fixture(scope="module")

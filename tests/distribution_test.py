@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -124,8 +126,9 @@ def test_muon_from_counted_weights_has_the_losses_of_one_device(
     *_flags(folder, devices), *flags, "--logical_devices=2"
   )
   with running.two_workers(*_flags(folder, processes), *flags) as workers:
-    logs = [worker.communicate(timeout=240)[1] for worker in workers]
-  assert [worker.returncode for worker in workers] == [0, 0], logs
+    codes = [worker.wait(timeout=240) for worker in workers]
+    logs = [worker.said() for worker in workers]
+  assert codes == [0, 0], logs
   want = _curve(alone)
   assert len(want) == STEPS
   assert want[0] > want[-1]
@@ -138,8 +141,9 @@ def test_two_worker_processes_have_the_losses_of_one_device(
   folder: pathlib.Path, alone: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   with running.two_workers(*_flags(folder, tmp_path)) as workers:
-    logs = [worker.communicate(timeout=240)[1] for worker in workers]
-  assert [worker.returncode for worker in workers] == [0, 0], logs
+    codes = [worker.wait(timeout=240) for worker in workers]
+    logs = [worker.said() for worker in workers]
+  assert codes == [0, 0], logs
   assert "multi_worker: 2 devices" in logs[0]
   np.testing.assert_allclose(_curve(tmp_path), _curve(alone), rtol=1e-5)
   names = sorted(path.name for path in tmp_path.iterdir())
@@ -153,13 +157,14 @@ def test_a_signal_to_one_worker_ends_all_of_them_saved(
   with running.two_workers(
     *_flags(folder, tmp_path), "--num_train_steps=100000"
   ) as workers:
-    log = workers[0].stderr
-    assert log is not None
-    assert any(" step 3 of " in line for line in log)
-    workers[1].terminate()
-    left = log.read()
-    assert [worker.wait(60) for worker in workers] == [143, 143], left
-  assert "goes on from step" in left
+    while " step 3 of " not in workers[0].said():
+      assert workers[0].poll() is None, workers[0].said()
+      time.sleep(0.05)
+    workers[1].send_signal(signal.SIGTERM)
+    codes = [worker.wait(60) for worker in workers]
+    log = workers[0].said()
+  assert codes == [143, 143], log
+  assert "goes on from step" in log
   (saved,) = (tmp_path / "checkpoints").glob("*.index")
   assert int(saved.stem.rpartition("-")[2]) >= 3
 

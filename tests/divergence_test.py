@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import signal
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -173,12 +169,7 @@ def test_a_run_goes_back_past_bad_records_the_same_way_when_it_is_killed(
   assert "DIVERGED: expected a finite loss; got nan" in log
   assert "rolled back to step 0 (1 of at most 5 times)" in log
   assert "learning rate is 0.5 of the schedule's" in log
-  process = subprocess.Popen(
-    [sys.executable, *command("killed")],
-    cwd=running.ROOT,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
+  process = running.Logged(*command("killed"), log=tmp_path / "log")
   decided = tmp_path / "killed" / "rollbacks.json"
   later = tmp_path / "killed" / "checkpoints" / "model.ckpt-5.index"
   deadline = time.monotonic() + 120
@@ -186,7 +177,7 @@ def test_a_run_goes_back_past_bad_records_the_same_way_when_it_is_killed(
     assert process.poll() is None, "ended before it could be killed"
     assert time.monotonic() < deadline
     time.sleep(0.002)
-  os.kill(process.pid, signal.SIGKILL)
+  process.kill()
   process.wait()
   log = running.Programs().succeed(*command("killed"))
   assert "going on from" in log
@@ -231,8 +222,9 @@ def test_two_worker_processes_go_back_as_one(
   )
   running.Programs().succeed(*command_of_one)
   with running.two_workers(*command_of_two) as workers:
-    logs = [worker.communicate(timeout=240)[1] for worker in workers]
-  assert [worker.returncode for worker in workers] == [0, 0], logs
+    codes = [worker.wait(timeout=240) for worker in workers]
+    logs = [worker.said() for worker in workers]
+  assert codes == [0, 0], logs
   assert all("rolled back to step 0" in log for log in logs)
   decided = [tmp_path / name / "rollbacks.json" for name in ("one", "two")]
   assert decided[0].read_bytes() == decided[1].read_bytes()

@@ -27,7 +27,7 @@ PROGRAMS = {
 def test_help_lists_the_flags_with_their_defaults(
   name: str, programs: running.Programs
 ) -> None:
-  done = programs.run(*PROGRAMS[name], "--help")
+  done = programs.run_anew(*PROGRAMS[name], "--help")
   assert done.returncode == 0, done.stderr
   flags = re.findall(r"^\s+--(?:\[no\])?(\w+):", done.stdout, re.MULTILINE)
   assert {"output_dir"} <= set(flags), done.stdout

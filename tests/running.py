@@ -1,4 +1,4 @@
-"""Runs the project's programs as a user would: in separate processes."""
+"""Runs the project's programs in separate processes, as a user would."""
 
 import contextlib
 import hashlib
@@ -9,7 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+
+from tests import forks
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # The names in eval_results.txt of a pretraining with sentence order.
@@ -50,8 +53,24 @@ class Programs:
   def run(self, *command: str) -> subprocess.CompletedProcess[str]:
     """Runs `python COMMAND` from the root; any exit code is accepted.
 
-    Standard output and standard error are captured as text.
+    Standard output and standard error are captured as text. A program that
+    imports TensorFlow runs in a fork, which need not import TensorFlow again.
     """
+    if not forks.imports_tensorflow(command):
+      return self.run_anew(*command)
+    with (
+      tempfile.TemporaryFile("w+", encoding="utf-8") as stdout,
+      tempfile.TemporaryFile("w+", encoding="utf-8") as stderr,
+    ):
+      code = forks.Fork(command, stdout, stderr).wait()
+      for file in (stdout, stderr):
+        file.seek(0)
+      return subprocess.CompletedProcess(
+        command, code, stdout.read(), stderr.read()
+      )
+
+  def run_anew(self, *command: str) -> subprocess.CompletedProcess[str]:
+    """Does what `run` does, always in a Python that imports all it needs."""
     return subprocess.run(
       [sys.executable, *command],
       cwd=ROOT,
@@ -80,37 +99,52 @@ class Programs:
     return errors[0]
 
 
+class Logged(forks.Fork):
+  """A running program that imports TensorFlow, and what it says.
+
+  Args:
+    *command: the arguments of Python: the program and its flags.
+    log: the file to whose end standard output and standard error go.
+    **variables: environment variables beside those of this process.
+  """
+
+  def __init__(
+    self, *command: str, log: pathlib.Path, **variables: str
+  ) -> None:
+    self._log = log
+    with log.open("ab") as file:
+      super().__init__(command, file, file, os.environ | variables)
+
+  def said(self) -> str:
+    """Returns what the file contains."""
+    return self._log.read_text(encoding="utf-8")
+
+
 @contextlib.contextmanager
-def two_workers(*flags: str) -> Iterator[list[subprocess.Popen[str]]]:
+def two_workers(*command: str) -> Iterator[list[Logged]]:
   """Starts a program as two TensorFlow workers; kills both after the block.
 
   Args:
-    *flags: the arguments of Python: the program and its flags.
+    *command: the arguments of Python: the program and its flags.
   """
   ports = _free_ports(2)
   cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
-  workers = [
-    subprocess.Popen(
-      [sys.executable, *flags],
-      cwd=ROOT,
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.PIPE,
-      text=True,
-      env=os.environ
-      | {
-        "TF_CONFIG": json.dumps(
-          {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        )
-      },
-    )
-    for index in range(2)
-  ]
-  try:
-    yield workers
-  finally:
-    for worker in workers:
-      worker.kill()
-      worker.wait()
+  tasks = [{"type": "worker", "index": index} for index in range(2)]
+  with tempfile.TemporaryDirectory() as folder:
+    workers = [
+      Logged(
+        *command,
+        log=pathlib.Path(folder, f"{task['index']}.log"),
+        TF_CONFIG=json.dumps({"cluster": cluster, "task": task}),
+      )
+      for task in tasks
+    ]
+    try:
+      yield workers
+    finally:
+      for worker in workers:
+        worker.kill()
+        worker.wait()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,11 +1,9 @@
-"""Runs our server in a separate process, as its users start it."""
+"""Runs our server in a separate process."""
 
 import contextlib
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -19,30 +17,25 @@ class Serving:
 
   Args:
     model_dir: the model directory to serve.
-    log: the file that receives the server's standard error.
+    log: the file to whose end the server's output goes.
     *flags: further flags of the server.
 
   Attributes:
     process: the server's process.
     url: the server's address, without a slash at the end.
-    log: the file that receives its standard error.
+    log: the file to whose end its output goes.
   """
 
   def __init__(self, model_dir: str, log: pathlib.Path, *flags: str) -> None:
     self.log = log
-    with log.open("w") as file:
-      self.process = subprocess.Popen(
-        [
-          sys.executable,
-          "-m",
-          "bert_tweet.serve",
-          f"--model_dir={model_dir}",
-          "--port=0",
-          *flags,
-        ],
-        cwd=running.ROOT,
-        stderr=file,
-      )
+    self.process = running.Logged(
+      "-m",
+      "bert_tweet.serve",
+      f"--model_dir={model_dir}",
+      "--port=0",
+      *flags,
+      log=log,
+    )
     self.url = self._wait()
 
   def _wait(self) -> str:

@@ -34,13 +34,14 @@ _IMPORTED = (
   "albert_mn.formats.conversion",
   "bert_tweet.server",
 )
+_MODULE = "-m"  # the option of Python before a module's name
 _SERVER = "import sys; from tests import forks; forks.serve(int(sys.argv[1]))"
 _LARGEST = 100_000  # bytes of a request: flags and environment
 
 
 def imports_tensorflow(command: Sequence[str]) -> bool:
   """Returns whether `python COMMAND` is a program that imports TensorFlow."""
-  if command[0] == "-m":
+  if command[0] == _MODULE:
     return command[1].startswith(_PACKAGES)
   return pathlib.Path(command[0]).name in _SCRIPTS
 
@@ -156,7 +157,7 @@ def _become(request: Mapping[str, Any], streams: Sequence[int]) -> list[str]:
 
 def _run(command: Sequence[str]) -> None:
   """Runs a program as `python COMMAND` does."""
-  if command[0] == "-m":
+  if command[0] == _MODULE:
     sys.argv = list(command[1:])
     runpy.run_module(command[1], run_name="__main__", alter_sys=True)
   else:

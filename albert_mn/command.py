@@ -47,6 +47,10 @@ _PROGRAMS = {
     "albert_mn.export_model",
     "exports a model for use elsewhere",
   ),
+  "fill-mask": (
+    "albert_mn.fill_mask",
+    "tells the likeliest words in the place of [MASK]",
+  ),
   "predict": ("bert_tweet.predict", "predicts the labels of texts"),
   "serve": ("bert_tweet.serve", "serves a classifier over HTTP"),
   "visualize": ("bert_tweet.visualize", "draws the attention of a model"),

@@ -15,6 +15,7 @@ from absl import logging
 from albert_mn.tasks import classifier
 from bert_tweet import batching, predictions
 from data_prep.base import options
+from data_prep.files import text_lines
 
 
 def main(settings: predictions.Options) -> None:
@@ -31,7 +32,7 @@ def main(settings: predictions.Options) -> None:
     logging.info("type one text in each line; Ctrl-D ends the program")
   good = bad = 0
   try:
-    for batch in predictions.gathered(predictions.lines(settings), most):
+    for batch in text_lines.gathered(settings.lines(), most):
       for answer in predictions.answers(batch, predictor.problem, predict):
         sys.stdout.write(answer + "\n")
       sys.stdout.flush()

@@ -202,7 +202,7 @@ def test_a_table_is_not_predicted_line_by_line(
   path.write_text(content, "utf-8")
   settings = predictions.Options(model_dir="model", input_file=str(path))
   with pytest.raises(options.InputError, match="a text in each line"):
-    list(predictions.lines(settings))
+    list(settings.lines())
 
 
 def test_json_lines_of_any_name_report_their_bad_row(

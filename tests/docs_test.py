@@ -16,6 +16,7 @@ import pytest
 from albert_mn.export import exports
 from albert_mn.finetune import adaptation, classification, fine_tuning
 from albert_mn.formats import conversion, remote_weights
+from albert_mn.inference import filled_lines
 from albert_mn.pretrain import planning, probe, run_options
 from albert_mn.runtime import distribution, optimization
 from bert_tweet import attention, predictions, server
@@ -66,6 +67,8 @@ RUN_BY = {
     .splitlines()
     if line.startswith("python -m albert_mn.export_model ")
   },  # all of the page, whatever they are
+  ".venv/bin/python -m albert_mn.fill_mask --text='Монгол улсын нийслэл [MASK] "
+  "хот'": "tests/fill_mask_test.py",
   "./scripts/tpu_vm.sh delete": "tests/tpu_scripts_test.py",
 }
 # Flags of absl, of our scripts, of doctor, of TensorBoard, Beam, pip, gcloud; those of
@@ -93,6 +96,7 @@ OPTIONS: dict[str, list[Any]] = {
   "data_prep.train_tokenizer": [tokenizer_training.Options],
   "data_prep.create_pretraining_data": [pretraining_data.Options],
   "albert_mn.export_model": [exports.Options],
+  "albert_mn.fill_mask": [filled_lines.Options],
   "albert_mn.plan": [planning.Options],
   "run_pretraining": [
     run_options.Options,

@@ -11,7 +11,7 @@ import pytest
 import tokenizers
 
 from albert_mn.formats import huggingface_tokenizer, rule_steps
-from data_prep.encoding import tokenization
+from data_prep.encoding import masked_texts, tokenization
 from tests import tokenizer_kinds
 
 _MASK = "[MASK]"
@@ -115,6 +115,8 @@ def test_the_pieces_around_a_mask_are_those_of_training(
     words = ((words[0][0], False), *words[1:])
   expected = _expected(ours, words)
   assert encoding.ids == expected, encoding.tokens
+  cls, *ids, sep = masked_texts.encode(ours, text).ids.tolist()
+  assert (cls, ids, sep) == (ours.cls_id, expected, ours.sep_id)
   shown = [
     t
     for i, t in zip(encoding.ids, encoding.tokens, strict=True)
@@ -164,6 +166,7 @@ def test_a_run_of_pieces_is_replaced_as_by_trainings_masking(
       encoding.tokens,
       ours.pieces(expected),
     )
+    assert masked_texts.encode(ours, text).ids[1:-1].tolist() == expected
 
 
 def test_the_offsets_of_a_mask_are_its_place_in_the_text(both: _Both) -> None:

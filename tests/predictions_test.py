@@ -13,7 +13,7 @@ import pytest
 from albert_mn.tasks import classifier, problems
 from bert_tweet import batching, predictions
 from data_prep.base import options
-from data_prep.files import storage
+from data_prep.files import storage, text_lines
 from tests import running
 
 
@@ -23,7 +23,7 @@ def _answers(topics: str, **settings: Any) -> list[dict[str, Any]]:
   predict = batching.of_like_length(predictor.probabilities, 4)
   return [
     json.loads(line)
-    for batch in predictions.gathered(predictions.lines(given), 4)
+    for batch in text_lines.gathered(given.lines(), 4)
     for line in predictions.answers(batch, predictor.problem, predict)
   ]
 
@@ -58,7 +58,7 @@ def test_every_line_is_answered_in_its_place(
 def test_an_answer_is_one_line_for_every_reader(topics: str) -> None:
   problem = problems.SingleLabel(("a\u2029b", "c"))
   (answer,) = predictions.answers(
-    [predictions.Line({"line": 1}, "x\u2028y\x85z")],
+    [text_lines.Line({"line": 1}, "x\u2028y\x85z")],
     problem,
     lambda texts: np.array([[0.25, 0.75]] * len(texts)),
   )
@@ -89,7 +89,7 @@ def test_lines_of_several_files_say_which(
   for name in "ab":
     (tmp_path / name).write_text("эрх\n", "utf-8")
   given = predictions.Options(model_dir="x", input_file=f"{tmp_path}/*")
-  assert [line.place for line in predictions.lines(given)] == [
+  assert [line.place for line in given.lines()] == [
     {"file": str(tmp_path / name), "line": 1} for name in "ab"
   ]
 
@@ -101,7 +101,7 @@ def test_a_line_without_end_is_named_and_not_held_in_memory(
   path = tmp_path / "long"
   path.write_bytes(b"a" * 1050 + b"\nb\n" + b"c" * 99)
   given = predictions.Options(model_dir="x", input_file=str(path))
-  lines = list(predictions.lines(given))
+  lines = list(given.lines())
   assert [line.error for line in lines] == ["longer than 100 bytes", "", ""]
   assert [line.place["line"] for line in lines] == [1, 2, 3]
 
@@ -122,7 +122,7 @@ def test_a_line_of_exactly_the_limit_is_predicted_wherever_it_stands(
   for last in (99, 100, 101):
     lines = [b"a" * size for size in (*sizes, last)]
     path.write_bytes(mark + (end or b"\n").join(lines) + end)
-    errors = [line.error for line in predictions.lines(given)]
+    errors = [line.error for line in given.lines()]
     assert errors == [
       "longer than 100 bytes" if size > 100 else "" for size in (*sizes, last)
     ]
@@ -137,7 +137,7 @@ def test_a_file_that_ends_in_the_middle_gives_what_came_before(
   given = predictions.Options(model_dir="x", input_file=str(path))
   seen = []
   with pytest.raises(options.InputError, match="cut"):
-    for batch in predictions.gathered(predictions.lines(given), 4):
+    for batch in text_lines.gathered(given.lines(), 4):
       seen += batch
   assert len(seen) >= 10
 

@@ -440,6 +440,38 @@ def text_settings(
   )
 
 
+def tokenizer(
+  path: str, config: configs.AlbertConfig, spm_model_file: str = ""
+) -> tokenization.Tokenizer:
+  """Returns the tokenizer of a model, which prepares texts as in its training.
+
+  Args:
+    path: the weights.
+    config: their config.
+    spm_model_file: the tokenizer file; "" takes the one beside the weights.
+
+  Raises:
+    options.InputError: when there is no tokenizer, or when it has more pieces
+      than the model.
+  """
+  file = spm_model_file or tokenizer_file(path)
+  if not file:
+    raise options.InputError(
+      f"a {tokenization.MODEL_NAME} beside the weights in {path!r}",
+      "none",
+      "give --spm_model_file",
+    )
+  text = text_settings(path, file, config)
+  made = tokenization.Tokenizer.with_settings(file, text.settings)
+  if made.vocab_size > config.vocab_size:
+    raise options.InputError(
+      f"a tokenizer of at most {config.vocab_size} pieces, the model's",
+      f"{made.vocab_size} in {file}",
+      "give the model's own",
+    )
+  return made
+
+
 def tokenizer_hash(path: str) -> str:
   """Returns the SHA-256 of the only tokenizer file beside the weights.
 

@@ -4,8 +4,6 @@ from albert_mn.formats import initial_weights
 from albert_mn.inference import explanation
 from albert_mn.models import encoders
 from albert_mn.tasks import classifier
-from data_prep.base import options
-from data_prep.encoding import tokenization
 from data_prep.files import manifest
 
 
@@ -33,23 +31,7 @@ def load(
   config = initial_weights.settle_config("", "", path, gelu=gelu)
   encoder = encoders.AlbertEncoder(config, seed=0)
   initial_weights.load(path, {"encoder": encoder})
-  tokenizer_file = spm_model_file or initial_weights.tokenizer_file(path)
-  if not tokenizer_file:
-    raise options.InputError(
-      f"a {tokenization.MODEL_NAME} beside the weights in {path!r}",
-      "none",
-      "give --spm_model_file",
-    )
-  text = initial_weights.text_settings(path, tokenizer_file, config)
-  tokenizer = tokenization.Tokenizer.with_settings(
-    tokenizer_file, text.settings
-  )
-  if tokenizer.vocab_size > config.vocab_size:
-    raise options.InputError(
-      f"a tokenizer of at most {config.vocab_size} pieces, the model's",
-      f"{tokenizer.vocab_size} in {tokenizer_file}",
-      "give the model's own",
-    )
+  tokenizer = initial_weights.tokenizer(path, config, spm_model_file)
   return explanation.Explainer(
     encoder, tokenizer, config.max_position_embeddings
   )

@@ -177,6 +177,7 @@ class _Model(Protocol):
   def encode(self, texts: Sequence[str]) -> Sequence[Sequence[int]]: ...
   def segment(self, texts: Sequence[str]) -> list[list[str]]: ...
   def inside(self, text: str, begins: bool) -> list[int]: ...
+  def behind(self, text: str) -> list[int]: ...
   def drops(self, letter: str) -> bool: ...
   def decode(self, ids: Sequence[int]) -> str: ...
   def is_control(self, number: int) -> bool: ...
@@ -345,6 +346,17 @@ class Tokenizer:
       begins: whether the part is at the beginning of the word.
     """
     return self._model.inside(text, begins)
+
+  def behind(self, text: str) -> list[int]:
+    """Returns the ids of letters that follow another piece without a space.
+
+    Of `[MASK]ын` these are the ids of `ын`, a part of the word; of `[MASK].`
+    they are those of the full stop, which WordPiece takes for a word.
+
+    Args:
+      text: the letters up to the next white space; "" gives [].
+    """
+    return self._model.behind(text)
 
   def letters(self, number: int) -> str:
     """Returns the text of a piece, by its id, without "▁" or "##".
@@ -581,6 +593,9 @@ class _SentencePiece:
     prepared = self._apply(text).strip()
     ids: list[int] = self._inner.encode(("▁" if begins else "") + prepared)
     return self._divide(ids)
+
+  def behind(self, text: str) -> list[int]:
+    return self.inside(text, begins=False)
 
   @functools.cached_property
   def _inner(self) -> sentencepiece.SentencePieceProcessor:

@@ -188,6 +188,15 @@ class Vocabulary:
       ids += self._greedy(word, "" if begins or place else CONTINUES)
     return ids
 
+  def behind(self, text: str) -> list[int]:
+    """Returns the ids of letters that follow another piece without a space.
+
+    The first piece begins with "##", unless a punctuation mark or a Chinese
+    character comes first, which is a word of its own.
+    """
+    first = words(f"a{text}", self._lower, self._strip)[0]
+    return self.inside(text, begins=first == "a")
+
   def _word(self, word: str) -> list[int]:
     """Returns the ids of the pieces of a word, from a cache if it has them."""
     if word not in self._known:

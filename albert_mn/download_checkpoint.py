@@ -9,7 +9,7 @@ from data_prep.base import options
 
 
 def main(settings: remote_weights.Options) -> None:
-  """Downloads weights to --output_dir, and prints where they are."""
+  """Downloads weights, copies them to --output_dir if given; prints their path."""
   remote_weights.fetch(settings)
 
 

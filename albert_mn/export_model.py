@@ -4,7 +4,7 @@ r"""Exports a model for use elsewhere, and checks the export.
       --to=huggingface --output_dir=export
 
 --output_dir receives the export only if its outputs equal those of the model up
-to rounding.
+to rounding. With --to=tflite_int8 they may differ; a line tells how much.
 """
 
 from albert_mn.export import exports

@@ -29,7 +29,7 @@ from data_prep.files import records
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Options: the model, and the size of the measurement."""
+  """Options: the model, the labelled rows, and the size of the measurement."""
 
   model_dir: str = options.option(
     "",

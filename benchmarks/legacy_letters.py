@@ -84,8 +84,10 @@ def _repaired(lines: Sequence[str]) -> list[str]:
 def _print_clean(name: str, lines: Sequence[str]) -> None:
   """Prints how many words of a clean file the repair changes.
 
-  Then it replaces ө and ү by letters of legacy fonts, and prints what share of
-  the changed words the repair restores.
+  Then, for each set of letters of a legacy font, ө and ү are replaced by these
+  letters. Printed are the number of words which that changes, and the shares of
+  them that the repair restores when it is given each word alone, and whole
+  lines.
   """
   words = _words(lines)
   pairs = zip(words, _repaired(lines), strict=True)
@@ -137,9 +139,10 @@ def _print_broken(
 
 
 def _print_foreign(name: str, lines: Sequence[str]) -> None:
-  """Prints the words of a file in another language that the repair changes.
+  """Prints how many words of a file in another language the repair changes.
 
-  The repair should change none of these words.
+  The first twelve of them are printed too. Only words with a letter of a legacy
+  font count, each once. The repair should change none.
   """
   words = sorted({word for word in _words(lines) if _LEGACY.search(word)})
   taken = [word for word in words if legacy_letters.repair(word) != word]

@@ -80,7 +80,8 @@ def _compare(
 ) -> None:
   """Prints the answer times, alternately without and with slow connections.
 
-  The last line has their ratios.
+  The last line has the ratios, with slow connections to without, of the median
+  and of the 99th percentile over all rounds.
 
   Args:
     settings: the numbers of connections, clients, seconds and rounds.

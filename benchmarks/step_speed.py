@@ -213,10 +213,9 @@ def _words_a_row(
 
 
 def _without_marks(sentence: str) -> str:
-  """Returns a sentence as google-research/albert's tokenizer reads it.
+  """Returns a sentence in NFKD without its combining marks, so й becomes и.
 
-  The function preprocess_text of that project drops combining marks, so й
-  becomes и.
+  The function preprocess_text of google-research/albert drops them too.
   """
   decomposed = unicodedata.normalize("NFKD", sentence)
   return "".join(c for c in decomposed if not unicodedata.combining(c))

@@ -1,10 +1,10 @@
-"""Compares the cost of training a tokenizer with SentencePiece's on sentences.
+"""Compares training a tokenizer on counted words with training it on sentences.
 
     python -m benchmarks.tokenizer_training --input_file='corpus/*.txt'
 
-Both trainings see the same sentences, nine tenths of the corpus, each in a process of
-its own. The program prints the ratios of their peak memory, of their CPU time, and of
-the pieces per word on the last tenth.
+SentencePiece trains both ways, each in a process of its own, on the corpus without
+every tenth sentence. The program prints the peak memory, the CPU time and, on the
+sentences left out, the pieces per word; then the ratios, words to sentences.
 """
 
 import concurrent.futures

@@ -271,7 +271,7 @@ def test_a_single_document_has_the_label_minus_one_alone(
   corpus = tmp_path / "corpus.txt"
   corpus.write_text(_sentences(udhr, 60), "utf-8")
   more = dict(random_next_sentence=True)
-  with caplog.at_level("INFO"):
+  with caplog.at_level("INFO", logger="absl"):
     counts = _made(corpus, tokenizer_file, tmp_path / "out", **more)
   assert counts["train_label_0"] == counts["train_label_1"] == 0
   assert counts["train_label_none"] == counts["train_examples"] > 10

@@ -2,8 +2,10 @@
 
 Since version 5, transformers saves a tokenizer as tokenizer.json only. A
 tokenizer.json of export_model contains the original file and the settings: see
-`carrier`. For any other tokenizer.json the file is built from its pieces,
-scores and rule table; foreign_text reads the other steps of its normalizer.
+`carrier`. For any other tokenizer.json a vocab.txt is built from the pieces,
+or a SentencePiece model from the pieces, scores and rule table. The module
+foreign_text translates further steps of the normalizer, such as Lowercase, into
+tokenization.Settings.
 """
 
 import base64
@@ -120,7 +122,7 @@ def _digest(steps: Sequence[Mapping[str, Any]]) -> str:
 
 
 def exported_length(folder: str) -> int:
-  """Returns an export's largest number of pieces of a text, [CLS] included.
+  """Returns the most pieces of a text that an export states, [SEP] included.
 
   The result is 0 if the tokenizer.json in `folder` is missing or not of this
   project, or if tokenizer_config.json is missing or states no model_max_length.

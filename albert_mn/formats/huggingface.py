@@ -529,7 +529,7 @@ def _kind_of(config: configs.AlbertConfig) -> str:
 
 
 def _theirs(config: configs.AlbertConfig) -> dict[str, Any]:
-  """Returns a model's shape as keys and values of transformers' config."""
+  """Returns a config as keys and values of transformers' config."""
   values = json.loads(config.to_json())
   values = {name: value for name, value in values.items() if name in _SHAPE}
   values["layer_norm_eps"] = config.layer_norm_eps

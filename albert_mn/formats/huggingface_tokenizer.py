@@ -182,11 +182,12 @@ def _split(expression: str, behavior: str) -> rule_steps.Step:
 def _bert_normalization(
   tokenizer: tokenization.Tokenizer,
 ) -> Iterator[rule_steps.Step]:
-  """Yields the steps of a normalizer with the effect of wordpiece.words.
+  """Yields the steps of a normalizer that changes letters as wordpiece.words does.
 
-  The steps do not split the text into words; the pre-tokenizer does this. The
-  rest of a word after [MASK] gets the prefix ##, which the pre-tokenizer does
-  not split; every # of the text itself stands between spaces already.
+  The pre-tokenizer splits the text into words. Letters right behind [MASK] get
+  the prefix ##, so that WordPiece reads them as the rest of a word. The
+  pre-tokenizer does not split at #, so a step here puts spaces around each # of
+  the text itself.
   """
   settings = tokenizer.settings
   mask = mask_steps.Mask(_mask(tokenizer), *_MASK_CODES)

@@ -19,6 +19,8 @@ _HUBS = ("keras_hub", "keras_nlp")
 def refuse(path: str) -> None:
   """Raises InputError for a KerasHub preset, or a file *.h5 or *.keras.
 
+  A folder whose config.json is damaged is refused too.
+
   Args:
     path: a folder or a file, local or remote. Any other file or folder, and a
       path where nothing is, are accepted.

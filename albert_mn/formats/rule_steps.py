@@ -197,8 +197,9 @@ def letter_by_letter(rules: _Rules) -> Iterator[Step]:
 def _early(rules: _Rules, single: _Rules) -> set[str]:
   """Returns the letters that step 1 may replace, before all other rules.
 
-  A letter may be replaced if no longer rule contains its target, or if each
-  such rule also exists with the letter in place of the target.
+  The target of such a letter is one letter, which no rule of one letter
+  replaces. Longer rules treat both alike: a longer rule with the letter also
+  exists with the target in its place and the same result, and the reverse.
 
   Args:
     rules: all rules.

@@ -3,10 +3,11 @@
 The attention weights are the model's own, after softmax. The attributions are
 integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365): the
 contribution of each piece to the difference of the score between the text and a
-baseline, which is the same text with every piece replaced by [MASK]. The
-contributions sum to the difference. If a blend adds the scores of a TF-IDF
-classifier to the network's, the n-grams of the text contribute too: the path
-starts without n-grams and ends with those of the text, at the same points.
+baseline, which is the same text with each piece but [CLS] and [SEP] replaced by
+[MASK]. Gradients are taken at points on the path from the baseline to the text,
+and the contributions sum to about the difference. If a blend adds the scores of
+a TF-IDF classifier to the network's, the n-grams of the text contribute too: at
+each point their scores count with the share of the path behind it, from 0 to 1.
 """
 
 import dataclasses
@@ -167,8 +168,10 @@ class _TfidfScores:
   def added(self, place: float) -> tf.Tensor:
     """Returns the TF-IDF scores at one point of the integration path, [labels].
 
+    They are `shift` + place · `scores`.
+
     Args:
-      place: the point, from 0 (without n-grams) to 1 (with all n-grams).
+      place: the point, from 0 (the constant `shift`) to 1 (with all n-grams).
     """
     return tf.constant(self.shift + place * self.scores, tf.float32)
 

@@ -258,7 +258,9 @@ class Filler:
     return "" if "\ufffd" in text else text
 
   def _continues(self, last: np.ndarray) -> np.ndarray:
-    """Returns whether each piece continues a word, bool [rows, pieces].
+    """Returns which pieces of the vocabulary can follow a piece inside its word.
+
+    The result is bool [rows, vocab_size], False for special pieces.
 
     Args:
       last: int32 [rows, 1], the piece before.

@@ -14,7 +14,11 @@ from albert_mn.models import configs
 
 @dataclasses.dataclass(frozen=True)
 class Weight:
-  """The shape of one weight, equal to that of its tf.Variable."""
+  """Stands for a weight of a model, without allocating it.
+
+  Attributes:
+    shape: the shape that the weight's tf.Variable would have.
+  """
 
   shape: tuple[int, ...]
 
@@ -76,8 +80,8 @@ class Encoder:
   Attributes:
     config, embedding_table, projection, groups, pooler: as the attributes of
       AlbertEncoder, with a `Weight` in place of each variable. `projection` is
-      None for a model without a projection; all entries of `groups` are the
-      same `Block`.
+      None for a model without a projection. `groups` has a list for each
+      hidden group, and all these lists hold the same `Block`.
   """
 
   def __init__(self, config: configs.AlbertConfig) -> None:

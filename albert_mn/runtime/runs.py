@@ -74,9 +74,9 @@ def remember(
 def _require_same(
   before: Mapping[str, Any], now: Mapping[str, Any], output_dir: str
 ) -> None:
-  """Raises InputError if a setting has another value than in run.json.
+  """Raises InputError if a setting that decides the weights has another value.
 
-  Settings that only one of the two versions of this project knows are logged.
+  "flags" and "versions" are not compared. Settings that only one of the two versions of this project knows are logged.
 
   Args:
     before: the settings in run.json.

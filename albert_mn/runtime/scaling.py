@@ -201,8 +201,8 @@ def expected_loss(
   The loss begins at a, the loss of weights from statistics, and falls to a
   floor F like F + (a − F) / (1 + n / h), with n the number of steps of BATCH
   sequences. The floor depends on the width E of the embeddings: F = b - c ln(E
-  / 64). The number h of steps to half of the way depends on the number N of
-  weights of the layers: ln h = d + e ln(N / 10^6).
+  / 64). The number h of steps to half of the way depends on N, the result
+  of `applied_weights`: ln h = d + e ln(N / 10^6).
 
   Args:
     numbers: a, b, c, d, e.

@@ -381,7 +381,7 @@ class Predictor:
   def features(self, texts: Sequence[Text]) -> np.ndarray:
     """Returns the pooled vector of each text, float32 [texts, hidden].
 
-    The method does not clean the texts, and fails for an ensemble. The vector
+    The method does not clean the texts, and takes no ensemble. The vector
     of a text in several windows is the mean over its windows. Because the head
     is linear, its logits for this mean are the mean of the windows' logits.
     """

@@ -311,7 +311,9 @@ def _span(span: Any) -> tuple[int, int, str]:
 
 
 def _list(label: Any, columns: Columns) -> list[Any]:
-  """Returns the list in a label cell: in CSV and TSV files, a text of JSON.
+  """Returns the list in a label cell.
+
+  A cell that is a text, as in CSV and TSV files, is parsed as JSON.
 
   Raises:
     _CellError: when the cell is not a list.

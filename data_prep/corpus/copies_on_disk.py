@@ -4,15 +4,15 @@
       duplicates.add(deduplication.signatures(documents, 0.8))
       list(duplicates.verdicts())  # [None, "near duplicate", ...]
 
-The result is that of `deduplication.verdicts`. There, the lists of the kept
-documents of each key are in memory, and so is every document's text as hashed
-runs of words. Here, all of this is in files:
+The result is that of `deduplication.verdicts`. Each MinHash key has a list: the
+kept documents with that key. `deduplication.verdicts` holds these lists in
+memory, and the hashed runs of words of every document. Here, all of this is in
+files:
 
 1. The digests and keys of all documents are sorted (`number_sort`), which
-   brings the documents with the same digest or key together. Most keys belong
-   to a single document and are dropped here. Each further key gets a place in a
-   file for its list.
-   A place is the list's offset in that file.
+   brings the documents with the same digest or key together. A key of a single
+   document, as most are, needs no list. For the list of any other key, room is
+   reserved in a file; the list's place is its offset there.
 2. The facts about each document (that it is an exact duplicate, or the places
    of the lists of its keys) are sorted by the document's number.
 3. In the order of the input, each document that has lists is compared with the

@@ -295,12 +295,13 @@ def _bars(
 
 
 def _letters(letters: Mapping[str, int]) -> list[str]:
-  """Returns two tables of counts: letters of the alphabet, and other letters.
+  """Returns the HTML of two tables of counts.
 
-  The alphabet is the Mongolian one, in its order.
+  The first has the letters of the Mongolian alphabet in its order, also those
+  that do not occur; the second has all other letters.
 
   Args:
-    letters: letter → count.
+    letters: lower-case letter → count of both cases, the largest count first.
   """
   total = sum(letters.values())
   own = {x: letters.get(x, 0) for x in normalization.ALPHABET}

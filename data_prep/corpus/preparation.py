@@ -281,9 +281,9 @@ def _all_timed(
 ) -> list[T | cleaning.Drop]:
   """Returns the result of each work, or a Drop where it takes too long.
 
-  A timer for each raw document would take a tenth of the time. So all works share
-  the time that a single one has at least; if that is not enough, they are done
-  again, each with a timer of its own.
+  A timer for each raw document would take a tenth of the time. So all
+  works together first get the shortest time that a single one is allowed. If they
+  take longer, each is done again with a timer of its own.
 
   Args:
     works: the work for each raw document, without side effects.

@@ -67,7 +67,15 @@ def encode(tokenizer: tokenization.Tokenizer, text: str) -> Masked:
 
 
 def _behind(tokenizer: tokenization.Tokenizer, part: str) -> list[int]:
-  """Returns the ids of the text between a mask and the next one or the end."""
+  """Returns the ids of the text behind a mask, up to the next one or the end.
+
+  Letters directly behind the mask are encoded as `Tokenizer.behind` does; after
+  white space, words begin.
+
+  Args:
+    tokenizer: the tokenizer.
+    part: that text.
+  """
   words = part.split()
   joined = words.pop(0) if part[:1].strip() else ""
   ids, apart = tokenizer.behind(joined), " ".join(words)

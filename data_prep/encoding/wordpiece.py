@@ -97,10 +97,10 @@ def words(text: str, do_lower_case: bool, strip_accents: bool) -> list[str]:
 
 
 def _apart(text: str, do_lower_case: bool, strip_accents: bool) -> str:
-  """Returns a text cleaned and in lower case, with spaces between all words.
+  """Returns a text after BERT's cleaning, with spaces between all words.
 
-  A punctuation mark is a word. The text is in lower case and without marks only
-  if do_lower_case and strip_accents say so.
+  A punctuation mark is a word, and so is a Chinese character. do_lower_case and
+  strip_accents have the effect that they have in `folded`.
   """
   text = folded(text.translate(_CLEANED), do_lower_case, strip_accents)
   return text.translate(_APART)

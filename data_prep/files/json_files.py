@@ -123,7 +123,8 @@ def parsed(text: str | bytes) -> Any:
 def _refuse_halves(value: Any) -> None:
   r"""Raises ValueError for a lone surrogate such as \ud800 in a JSON value.
 
-  UTF-8 cannot encode half of a surrogate pair.
+  UTF-8 cannot encode half of a surrogate pair. A value that is nested too deeply
+  for Python raises ValueError too.
   """
   try:
     json.dumps(value, ensure_ascii=False).encode("utf-8")

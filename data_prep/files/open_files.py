@@ -1,12 +1,12 @@
 """Notes which files are being read, and how far.
 
     with open_files.noted(path, file):
-      ...  # open_files.bytes_read(path, False) says how far
+      ...  # open_files.bytes_read(path, in_copies=False) says how far
 
-The module keeps a list of the open files, in the order of their opening. If a
-file is opened while an archive is read, it is taken for the unpacked copy of
-the archive's last member: the share of the copy that was read tells which share
-of the member's bytes in the archive was read.
+The module keeps a list of the open files, in the order of their opening. A
+file that is opened while an archive is read is taken for the unpacked copy of
+the member that the archive's reader has just passed. If half of the copy has
+been read, half of this member's bytes in the archive count as read.
 """
 
 import contextlib

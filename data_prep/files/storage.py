@@ -599,7 +599,7 @@ def _blocks(file: IO[bytes], name: str) -> Iterator[list[str]]:
     name: the name of the file, for messages.
 
   Raises:
-    options.InputError: as `lines` does.
+    options.InputError, OSError: as `lines` does.
   """
   number = 1
   while raw := file.read(MAX_LINE_BYTES):

@@ -3,11 +3,12 @@
 One pipeline has all steps of a `pretraining_data.Plan`. The program that starts
 the pipeline reads no more of the corpus than the first bytes of its files.
 
-    portions → measures → GroupByKey → survey ─┬→ overview → job
-                                               └→ portions ─┬→ likeness
-                                                            ├→ pools
-      ranges ← portions, likeness ←──────────────────────────┘
-      ranges → examples → GroupByKey by file → our writer of TFRecords
+    corpus → measures → GroupByKey → survey → overview, portions
+    portions → likeness
+    overview → job
+    portions, likeness, overview → pools → job   (--random_next_sentence only)
+    portions, likeness → ranges
+    ranges, job → examples → GroupByKey by file → our writer of TFRecords
 
 The records have the same bytes as those of the local runner, because the same
 functions are called.

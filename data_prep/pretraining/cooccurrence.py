@@ -195,7 +195,9 @@ def _together(
 
 
 def _blocks(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Cuts each sequence into blocks of 64 pieces; its last block may be shorter.
+  """Cuts the pieces between two −1s into blocks of 64; the last may be shorter.
+
+  Every −1 ends a block, also that of a special piece within a sequence.
 
   Args:
     ids: int32 [n], concatenated sequences of piece ids, with −1 after each

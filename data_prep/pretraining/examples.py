@@ -606,10 +606,12 @@ def _counted(
 ) -> dict[str, int]:
   """Returns name → number, for counts of a batch of examples.
 
-  Counted are rows (`examples`), positions, pieces, padding and labels; in packed
-  rows the examples (`packed`); and, if there are masks, masked pieces (`masked`),
-  words with a masked piece (`masked_words`) and wholly masked words
-  (`whole_words`).
+  Counted are rows (`examples`), their positions (`positions`), the pieces of
+  segments without [CLS] and [SEP] (`pieces`), padded positions (`padding`), pairs
+  of segments (`pairs`), and examples by label (`label_0` in order, `label_1`
+  swapped or random, `label_none` without a pair); in packed rows the examples
+  (`packed`); and, if there are masks, masked pieces (`masked`), words with a
+  masked piece (`masked_words`) and wholly masked words (`whole_words`).
 
   Args:
     pairs: the examples as spans of their segments in the stream.

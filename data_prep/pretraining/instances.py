@@ -235,9 +235,11 @@ def _chunks(
   """Yields the chunks of a document, in the order of its text.
 
   A chunk is (start, end of its first part, end, whether segment B is random):
-  positions in the stream and a bool. It ends with the segment with which it has
-  the `_target` number of pieces; if that makes it longer than cuts.longest, it
-  ends earlier, between two words. After a chunk whose segment B is random, the
+  positions in the stream and a bool. It ends with the segment in which it
+  reaches `_target` pieces, or with the document; if that makes it longer than
+  cuts.longest, it ends where `Borders.cut` says. The first part ends at a random
+  border of segments inside the chunk; without one, or if cuts.middles is None, it
+  is the whole chunk. After a chunk whose segment B is random, the
   next chunk begins where the first part ends.
 
   Args:

@@ -253,8 +253,9 @@ class Plan:
   def survey(self, measures: Iterable[held_out.Measures]) -> held_out.Survey:
     """Chooses the held-out documents and a sample, as `held_out.survey` does.
 
-    At least one training document is wanted, or two with
-    --random_next_sentence.
+    At least one training document is wanted, and with --eval_fraction one
+    held-out document; with --random_next_sentence two of each. If the corpus has
+    too few, `held_out.survey` says so.
 
     Args:
       measures: the measures of all portions, in any order.
@@ -267,7 +268,9 @@ class Plan:
     return held_out.survey(measures, self.settings.eval_fraction, at_least)
 
   def job(self, overview: held_out.Overview, forecast: "Forecast") -> Job:
-    """Returns the settings of the two stages, and logs the forecast.
+    """Returns the settings of making and of writing examples; logs the forecast.
+
+    In the Job these are stages one and two. The Job's `pools` are empty.
 
     Args:
       overview: the size of the corpus.

@@ -58,9 +58,10 @@ class Borders:
     return np.where(number > 0, self.ends[number - 1], 0)
 
   def nearest(self, place: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Returns, for each position, the nearest end of a segment after `start`.
+    """Returns the end of a segment that is nearest to each position.
 
-    Of two equally near ends, the later is returned.
+    Only ends greater than the position's `start` count. Of two equally near
+    ends, the later is returned.
 
     Args:
       place: int64 array of positions in the stream, each after its `start`; the

@@ -240,7 +240,9 @@ class _Archive:
 def _item(kind: str, header: Mapping[str, str], content: bytes) -> Item | None:
   """Returns the lines, the `Page` or the Drop of a record.
 
-  The result is None for an empty text and for an answer without a page.
+  The result is None for a conversion without text, and for an HTTP response
+  whose status is not 2xx. It is a Drop for a response that is damaged, and for a
+  response or resource that is no HTML or is too large.
 
   Args:
     kind: conversion, response or resource.

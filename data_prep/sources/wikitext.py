@@ -394,9 +394,9 @@ _TO_LAST_PIPE = re.compile(r"\[\[(?:[^\n\[\]{}]*\|)?")
 def _balanced(text: str, holes: _Holes) -> str:
   """Returns a text without brackets that have no partner.
 
-  The text that depends on the partner is removed too: with "{{" and "{|" the
-  rest of the line, up to the next bracket; with "[[Файл:а.jpg|thumb|"
-  everything up to the last pipe.
+  More than the bracket is cut for an opening one: with "{{" and "{|" the rest
+  of the line, up to the next bracket; with "[[Файл:а.jpg|thumb|" everything up
+  to the last pipe.
 
   Raises:
     BrokenMarkupError: for brackets more than MAX_DEPTH deep.
@@ -679,10 +679,11 @@ class _Renderer:
     return "".join([*written, ";"])
 
   def _tag(self, token: Any, stream: _Stream) -> str:
-    """Skips the content of a tag in wiki markup; returns the text in its place.
+    """Consumes the tokens of a tag in wiki markup; returns the text in its place.
 
-    The text is the mark of a list item for the start of an item; for a table or
-    a horizontal rule it is a paragraph break.
+    For the mark that begins a list item the text is this mark: such a tag ends
+    before the text of the item. For every other tag, such as a table or a
+    horizontal rule, it is a paragraph break, and the content is dropped.
     """
     _skip(stream, _TAG_DEPTH)
     mark = token["wiki_markup"]

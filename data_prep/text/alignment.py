@@ -205,9 +205,9 @@ def _with_exchanges(
 ) -> Sequence[int]:
   """Returns the start in the original of each character of `after`.
 
-  `after` is a function of a text. The function has changed single characters,
-  and may have exchanged neighbouring ones (combining marks). Both exchanged
-  characters get the start of the first of them.
+  A function that changes single characters may then reorder combining marks.
+  Neighbouring characters of `after` that all differ from `one_by_one` were
+  reordered; each gets the start of the first of them.
 
   Args:
     starts: the start of each character of `one_by_one`.

@@ -127,7 +127,7 @@ def clean(
   settings: Options,
   site_lines: Collection[str] = (),
 ) -> Result:
-  """Applies the rules to one document; returns the verdict and changed lines.
+  """Applies the rules to a document; returns the verdict, and sentences changed.
 
   The steps are: lines of a site's frame are dropped; quality rules judge the
   whole document; rules drop or change lines; the rest must be long enough and in

@@ -72,7 +72,8 @@ class LineRule:
   """A rule for lines.
 
   Attributes:
-    name, paper, what: those of a Rule.
+    name, paper: as in a Rule.
+    what: the lines that the rule drops, in words, for people.
     drops: function from a line to whether the line is dropped.
     web: whether the set of rules "web" includes the rule.
   """

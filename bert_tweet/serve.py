@@ -1,6 +1,8 @@
-"""Serves a classifier over HTTP: a page to type into, and a JSON API.
+"""Serves a model over HTTP: a page to type into, and a JSON API.
 
     python -m bert_tweet.serve --model_dir=run/model --port=8000
+
+A classifier answers with labels, and a pretrained model with words for [MASK].
 
 After SIGTERM or Ctrl-C the server finishes the requests that it has begun, in
 ten seconds at most.
@@ -9,9 +11,12 @@ ten seconds at most.
 import uvicorn
 from absl import logging
 
+from albert_mn.inference import mask_filling
+from albert_mn.models import model_directory
 from albert_mn.tasks import classifier
-from bert_tweet import connections, server
+from bert_tweet import connections, mask_server, server
 from data_prep.base import options
+from data_prep.files import manifest
 
 _GRACE = 10  # seconds
 
@@ -20,8 +25,7 @@ def main(settings: server.Options) -> None:
   """Binds the port, loads the model, and serves until SIGTERM or Ctrl-C."""
   # Bound before the model is loaded: a port that is taken is known at once.
   with connections.bind(settings.host, settings.port) as bound:
-    predictor = classifier.Predictor.load(settings.model_dir)
-    serving = server.Server(predictor, settings)
+    serving = _loaded(settings)
     serving.warm_up()
     host, port = bound.getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
@@ -46,6 +50,16 @@ def main(settings: server.Options) -> None:
       ),
       connections.Limits(settings.max_connections),
     ).run(sockets=[bound])
+
+
+def _loaded(settings: server.Options) -> server.Base:
+  """Returns the server of the classifier or pretrained model in --model_dir."""
+  kind = (manifest.find(settings.model_dir) or {}).get("kind")
+  if kind == model_directory.PRETRAINED:
+    filler = mask_filling.load(settings.model_dir)
+    return mask_server.MaskServer(filler, settings)
+  predictor = classifier.Predictor.load(settings.model_dir)
+  return server.Server(predictor, settings)
 
 
 if __name__ == "__main__":

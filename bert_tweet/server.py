@@ -1,10 +1,13 @@
 """Serves a page, predictions and attention of a classifier over HTTP.
 
+`Base` has what the server of a pretrained model (mask_server) needs too.
+
 The server is for one machine, or for use behind a proxy: it has no login, no
 TLS, and no limit for a single caller. It keeps no text, and logs none without
 --log_texts.
 """
 
+import abc
 import asyncio
 import concurrent.futures
 import contextlib
@@ -12,7 +15,13 @@ import dataclasses
 import json
 import time
 import urllib.parse
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import (
+  AsyncIterator,
+  Callable,
+  Collection,
+  Iterator,
+  Sequence,
+)
 from typing import Any
 
 import numpy as np
@@ -65,11 +74,12 @@ _EXAMPLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Options(options.Group):
-  """Command-line options of the server: classifier, address and limits."""
+  """Command-line options of the server: model, address and limits."""
 
   model_dir: str = options.option(
     "",
-    "Model directory of a classifier. Required.",
+    "Model directory of a classifier, or of a pretrained model, which fills "
+    "[MASK] in texts. Required.",
   )
   host: str = options.option(
     "127.0.0.1",
@@ -157,53 +167,50 @@ class RefusedError(exceptions.HTTPException):
     super().__init__(status, reason, headers)
 
 
-class Server:
-  """Answers HTTP requests with a classifier.
+class Base(abc.ABC):
+  """A server with a page: its guards, its limits, its counts.
+
+  A subclass adds the paths that a model answers.
 
   Args:
-    predictor: the predictor of the classifier.
     settings: the options of the program.
+    data: the values that the page's script gets.
 
   Raises:
-    options.InputError: for a regression or a classifier of pairs, and for wrong
-      names of labels or hosts.
+    options.InputError: for wrong names of hosts.
   """
 
-  def __init__(
-    self, predictor: classifier.Predictor, settings: Options
-  ) -> None:
-    predictions.require_single_texts(predictor)
+  def __init__(self, settings: Options, data: dict[str, Any]) -> None:
     self._settings = settings
     self._guard = callers.Guard(settings.host, settings.allowed_hosts)
-    self._problem = _named(predictor.problem, settings.username)
     self._metrics = metrics.Metrics()
-    self._explainer = explanation.Explainer.of(predictor)
-    self._explaining = 0
-    self._asked = 0  # the predecessor's req_count
-    self._predict = batching.of_like_length(
-      predictor.probabilities, settings.max_batch_size
-    )
     self._page = web_pages.document(
       "page.html",
       scripts=["texts.js", "view.js", "page.js"],
-      data=json.dumps(
-        {"examples": _examples(settings.examples_file)}, ensure_ascii=False
-      ),
+      data=json.dumps(data, ensure_ascii=False),
       connect="'self'",
     )
     self._page_policy = web_pages.policy_of(self._page) + _NO_FRAMES
 
+  @abc.abstractmethod
   def warm_up(self) -> None:
-    """Predicts short texts once, so that no caller waits for TensorFlow.
+    """Traces the model, so that no caller waits for it."""
 
-    TensorFlow traces a graph for each new shape. The batches have 1, 2, 4, …
-    texts, up to max_batch_size.
-    """
-    size = 1
-    while size < self._settings.max_batch_size:
-      self._predict(["сайн байна уу"] * size)
-      size *= 2
-    self._predict(["сайн байна уу"] * self._settings.max_batch_size)
+  @abc.abstractmethod
+  def _routes(self) -> list[routing.Route]:
+    """Returns the paths that the model answers."""
+
+  @abc.abstractmethod
+  def _answering(self) -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which the model's threads run."""
+
+  @abc.abstractmethod
+  def _alive(self) -> bool:
+    """Returns whether the model's thread runs."""
+
+  @abc.abstractmethod
+  def _waiting(self) -> dict[str, int]:
+    """Returns name → number of texts that wait, for the metrics."""
 
   def app(self, started: Callable[[], None] = lambda: None) -> Any:
     """Returns the ASGI application.
@@ -211,31 +218,16 @@ class Server:
     Args:
       started: called without arguments when the application can answer.
     """
-    settings = self._settings
 
     @contextlib.asynccontextmanager
     async def lifespan(_: applications.Starlette) -> AsyncIterator[None]:
-      self._batcher = batching.Batcher(
-        self._predict,
-        settings.max_batch_size,
-        settings.max_wait_ms / 1000,
-        settings.max_queue,
-        self._metrics.add_batch,
-      )
-      # A thread of its own: a request for a label does not wait for it.
-      self._thread = concurrent.futures.ThreadPoolExecutor(1, "explanations")
-      # The first explanation traces the model: no caller should wait for it.
-      self._thread.submit(self._view, "сайн байна уу")
-      started()
-      yield
-      self._batcher.close()
-      self._thread.shutdown(cancel_futures=True)
+      with self._answering():
+        started()
+        yield
 
     routes = [
       routing.Route("/", self._get_page),
-      routing.Route("/api/predict", self._post_predict, methods=["POST"]),
-      routing.Route("/api/attention", self._post_attention, methods=["POST"]),
-      routing.Route("/api/to_back_end/predict", self._get_to_back_end),
+      *self._routes(),
       routing.Route("/healthz", self._get_health),
       routing.Route("/metrics", self._get_metrics),
     ]
@@ -258,6 +250,171 @@ class Server:
       self._page, headers={"Content-Security-Policy": self._page_policy}
     )
 
+  async def _get_health(self, _request: requests.Request) -> responses.Response:
+    """Answers GET /healthz, for health checks.
+
+    The status is 200 while the model's thread runs, and otherwise 503.
+    """
+    alive = self._alive()
+    return json_response(
+      {"status": "ok" if alive else "the model's thread has ended"},
+      200 if alive else 503,
+    )
+
+  async def _get_metrics(
+    self, _request: requests.Request
+  ) -> responses.Response:
+    """Answers GET /metrics in Prometheus's text format."""
+    text = self._metrics.text(self._waiting())
+    return responses.Response(
+      text, media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
+
+  async def _content(self, request: requests.Request) -> dict[str, Any]:
+    """Returns the JSON object in a request's body.
+
+    Raises:
+      RefusedError: for a body that is not a JSON object, or a Content-Type that
+        is not JSON.
+    """
+    # A page of another site may send a form or plain text without asking.
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip().lower() != _JSON:
+      raise RefusedError(
+        415,
+        "expected Content-Type: application/json; got "
+        f"{media_type[:_MOST_REASON] or 'none'}",
+      )
+    raw = await _body(request, _BODY_FACTOR * self._settings.max_text_bytes)
+    try:
+      content = json_files.parsed(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+      raise RefusedError(400, _not_utf8(error)) from error
+    # Invalid JSON, or a number that is too long or too large for Python.
+    except ValueError as error:
+      reason = str(error)[:_MOST_REASON]
+      raise RefusedError(400, f"expected JSON; got {reason}") from error
+    if not isinstance(content, dict):
+      raise RefusedError(400, 'expected {"text": "…"} or {"texts": ["…"]}')
+    return content
+
+  def _text(self, content: dict[str, Any], name: str) -> str:
+    """Returns the text that a request contains, after checks.
+
+    Args:
+      content: the JSON object of the request.
+      name: the key of the text.
+
+    Raises:
+      RefusedError: when the text is missing or not accepted.
+    """
+    if name not in content:
+      raise RefusedError(400, 'expected {"text": "…"}; got no text')
+    return self._checked(content[name], name)
+
+  def _checked(self, text: Any, name: str) -> str:
+    """Returns a value of a request if it is a text that the server accepts.
+
+    Args:
+      text: the value in the request.
+      name: the name of the value in the request, for the reason.
+
+    Raises:
+      RefusedError: for a value that is no string, is blank, too long, or
+        contains half of a character.
+    """
+    if not isinstance(text, str):
+      raise RefusedError(400, f"expected {name} to be a string")
+    try:
+      size = len(text.encode("utf-8"))
+    except UnicodeEncodeError as error:
+      raise RefusedError(
+        400, f"expected whole characters; got half of one in {name}"
+      ) from error
+    if size > self._settings.max_text_bytes:
+      raise RefusedError(
+        413,
+        f"expected {name} of at most {self._settings.max_text_bytes} "
+        f"bytes; got {size}",
+      )
+    if not text.strip():
+      raise RefusedError(400, f"expected {name} to be a text; got nothing")
+    return text
+
+
+class Server(Base):
+  """Answers HTTP requests with a classifier.
+
+  Args:
+    predictor: the predictor of the classifier.
+    settings: the options of the program.
+
+  Raises:
+    options.InputError: for a regression or a classifier of pairs, and for wrong
+      names of labels or hosts.
+  """
+
+  def __init__(
+    self, predictor: classifier.Predictor, settings: Options
+  ) -> None:
+    predictions.require_single_texts(predictor)
+    super().__init__(
+      settings, {"examples": examples(settings.examples_file, _EXAMPLES)}
+    )
+    self._problem = _named(predictor.problem, settings.username)
+    self._explainer = explanation.Explainer.of(predictor)
+    self._explaining = 0
+    self._asked = 0  # the predecessor's req_count
+    self._predict = batching.of_like_length(
+      predictor.probabilities, settings.max_batch_size
+    )
+
+  def warm_up(self) -> None:
+    """Predicts short texts once, so that no caller waits for TensorFlow.
+
+    TensorFlow traces a graph for each new shape. The batches have 1, 2, 4, …
+    texts, up to max_batch_size.
+    """
+    size = 1
+    while size < self._settings.max_batch_size:
+      self._predict(["сайн байна уу"] * size)
+      size *= 2
+    self._predict(["сайн байна уу"] * self._settings.max_batch_size)
+
+  def _routes(self) -> list[routing.Route]:
+    return [
+      routing.Route("/api/predict", self._post_predict, methods=["POST"]),
+      routing.Route("/api/attention", self._post_attention, methods=["POST"]),
+      routing.Route("/api/to_back_end/predict", self._get_to_back_end),
+    ]
+
+  @contextlib.contextmanager
+  def _answering(self) -> Iterator[None]:
+    settings = self._settings
+    self._batcher = batching.Batcher(
+      self._predict,
+      settings.max_batch_size,
+      settings.max_wait_ms / 1000,
+      settings.max_queue,
+      self._metrics.add_batch,
+    )
+    # A thread of its own: a request for a label does not wait for it.
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, "explanations")
+    # The first explanation traces the model: no caller should wait for it.
+    self._thread.submit(self._view, "сайн байна уу")
+    yield
+    self._batcher.close()
+    self._thread.shutdown(cancel_futures=True)
+
+  def _alive(self) -> bool:
+    return self._batcher.alive
+
+  def _waiting(self) -> dict[str, int]:
+    return {
+      "queue_texts": self._batcher.waiting,
+      "explanations_waiting": self._explaining,
+    }
+
   async def _post_predict(
     self, request: requests.Request
   ) -> responses.Response:
@@ -273,7 +430,7 @@ class Server:
     content = await self._content(request)
     if "texts" not in content:
       (scores,) = await self._scores([self._text(content, "text")])
-      return _json(self._prediction(scores))
+      return json_response(self._prediction(scores))
     texts = content["texts"]
     if not isinstance(texts, list) or not texts or "text" in content:
       raise RefusedError(
@@ -285,7 +442,7 @@ class Server:
         f"expected at most {self._settings.max_queue} texts at once; "
         f"got {len(texts)}",
       )
-    return _json({"predictions": await self._answers(texts)})
+    return json_response({"predictions": await self._answers(texts)})
 
   async def _answers(self, texts: Sequence[Any]) -> list[dict[str, Any]]:
     """Returns the prediction of each text, or {"error": reason} for a bad text.
@@ -360,37 +517,12 @@ class Server:
     (scores,) = await self._scores([text])
     self._asked += 1
     best = int(scores.argmax())
-    return _json(
+    return json_response(
       {
         "username": self._problem.names[best],
         "score": str(round(float(scores[best]), 6)),
         "req_count": self._asked,
       }
-    )
-
-  async def _get_health(self, _request: requests.Request) -> responses.Response:
-    """Answers GET /healthz, for health checks.
-
-    The status is 200 while the model's thread runs, and otherwise 503.
-    """
-    alive = self._batcher.alive
-    return _json(
-      {"status": "ok" if alive else "the model's thread has ended"},
-      200 if alive else 503,
-    )
-
-  async def _get_metrics(
-    self, _request: requests.Request
-  ) -> responses.Response:
-    """Answers GET /metrics in Prometheus's text format."""
-    text = self._metrics.text(
-      {
-        "queue_texts": self._batcher.waiting,
-        "explanations_waiting": self._explaining,
-      }
-    )
-    return responses.Response(
-      text, media_type="text/plain; version=0.0.4; charset=utf-8"
     )
 
   async def _scores(self, texts: Sequence[str]) -> np.ndarray:
@@ -418,77 +550,6 @@ class Server:
       scores: [labels], the probabilities.
     """
     return predictions.answer_of(self._problem, scores)
-
-  async def _content(self, request: requests.Request) -> dict[str, Any]:
-    """Returns the JSON object in a request's body.
-
-    Raises:
-      RefusedError: for a body that is not a JSON object, or a Content-Type that
-        is not JSON.
-    """
-    # A page of another site may send a form or plain text without asking.
-    media_type = request.headers.get("content-type", "").partition(";")[0]
-    if media_type.strip().lower() != _JSON:
-      raise RefusedError(
-        415,
-        "expected Content-Type: application/json; got "
-        f"{media_type[:_MOST_REASON] or 'none'}",
-      )
-    raw = await _body(request, _BODY_FACTOR * self._settings.max_text_bytes)
-    try:
-      content = json_files.parsed(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-      raise RefusedError(400, _not_utf8(error)) from error
-    # Invalid JSON, or a number that is too long or too large for Python.
-    except ValueError as error:
-      reason = str(error)[:_MOST_REASON]
-      raise RefusedError(400, f"expected JSON; got {reason}") from error
-    if not isinstance(content, dict):
-      raise RefusedError(400, 'expected {"text": "…"} or {"texts": ["…"]}')
-    return content
-
-  def _text(self, content: dict[str, Any], name: str) -> str:
-    """Returns the text that a request contains, after checks.
-
-    Args:
-      content: the JSON object of the request.
-      name: the key of the text.
-
-    Raises:
-      RefusedError: when the text is missing or not accepted.
-    """
-    if name not in content:
-      raise RefusedError(400, 'expected {"text": "…"}; got no text')
-    return self._checked(content[name], name)
-
-  def _checked(self, text: Any, name: str) -> str:
-    """Returns a value of a request if it is a text that the server accepts.
-
-    Args:
-      text: the value in the request.
-      name: the name of the value in the request, for the reason.
-
-    Raises:
-      RefusedError: for a value that is no string, is blank, too long, or
-        contains half of a character.
-    """
-    if not isinstance(text, str):
-      raise RefusedError(400, f"expected {name} to be a string")
-    try:
-      size = len(text.encode("utf-8"))
-    except UnicodeEncodeError as error:
-      raise RefusedError(
-        400, f"expected whole characters; got half of one in {name}"
-      ) from error
-    if size > self._settings.max_text_bytes:
-      raise RefusedError(
-        413,
-        f"expected {name} of at most {self._settings.max_text_bytes} "
-        f"bytes; got {size}",
-      )
-    if not text.strip():
-      raise RefusedError(400, f"expected {name} to be a text; got nothing")
-    return text
 
 
 def _named(problem: problems.Problem, username: str) -> problems.Problem:
@@ -524,17 +585,15 @@ def _named(problem: problems.Problem, username: str) -> problems.Problem:
   return dataclasses.replace(problem, names=names)
 
 
-def _examples(path: str) -> list[str]:
-  """Returns the example texts of the page: the lines of a file.
-
-  Blank lines are left out. Without a path the result is this project's
-  examples.
+def examples(path: str, ours: Sequence[str]) -> list[str]:
+  """Returns the example texts of the page: the file's lines that are not blank.
 
   Args:
-    path: path of the file, or "".
+    path: the file; "" for none.
+    ours: the examples of this project, for a page without a file.
   """
   if not path:
-    return list(_EXAMPLES)
+    return list(ours)
   return [line for line in storage.lines(path) if line.strip()]
 
 
@@ -586,7 +645,7 @@ def _escaped(content: Any) -> bytes:
   return text.encode("utf-8")
 
 
-def _json(content: Any, status: int = 200) -> responses.Response:
+def json_response(content: Any, status: int = 200) -> responses.Response:
   """Returns a response with a value as JSON.
 
   Args:
@@ -606,7 +665,7 @@ def _refusal(
     error: the HTTPException with status and reason.
   """
   assert isinstance(error, exceptions.HTTPException), "it is mapped to these"
-  response = _json({"error": error.detail}, error.status_code)
+  response = json_response({"error": error.detail}, error.status_code)
   response.headers.update(error.headers or {})
   return response
 
@@ -616,7 +675,7 @@ def _crash(_request: requests.Request, _error: Exception) -> responses.Response:
 
   Its status is 500, and its JSON refers to the log.
   """
-  return _json({"error": "something went wrong here: see the log"}, 500)
+  return json_response({"error": "something went wrong here: see the log"}, 500)
 
 
 class _Watched:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from playwright import sync_api
 
-from albert_mn.inference import explainers, explanation
+from albert_mn.inference import explainers, explanation, mask_filling
+from albert_mn.models import shipped
 from bert_tweet import attention, web_pages
 from tests import running, serving
 
@@ -512,3 +513,28 @@ def test_what_goes_into_a_page_cannot_end_its_script() -> None:
   held = re.search(r'id="data">(.*?)</script>', page)
   assert held
   assert json.loads(held[1]) == {"a": ATTACK}
+
+
+@pytest.mark.slow
+def test_who_types_a_mask_sees_the_words_of_a_pretrained_model(
+  watched: Watched, tmp_path: pathlib.Path
+) -> None:
+  page = watched.page
+  folder = shipped.model_path()
+  (mask,) = mask_filling.load(folder).fill("Монгол [MASK] хот", 8)
+  with serving.serving(folder, tmp_path / "log") as server:
+    page.goto(f"{server.url}/#en")
+    assert page.locator("h1").text_content() == "Which word is missing?"
+    page.fill("#text", "Монгол хот")
+    page.get_by_role("button", name="Fill").click()
+    assert "Type [MASK]" in (page.get_by_role("status").text_content() or "")
+    page.fill("#text", "Монгол [MASK] хот")
+    page.get_by_role("button", name="Fill").click()
+    page.wait_for_selector("#labels li")
+    names = page.locator("#labels .name").all_text_contents()
+    expected = [c.text for c in (*mask.words, *mask.pieces)]
+    assert names == expected
+    page.click("#language")
+    assert page.locator("h1").text_content() == "Ямар үг дутуу вэ?"
+    assert page.locator("#labels h4").all_text_contents()[0] == "Үг"
+    assert page.evaluate("document.body.scrollWidth <= innerWidth")

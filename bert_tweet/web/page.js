@@ -1,7 +1,10 @@
-// The page of the server: a text goes out, labels and the view come back.
+// The page of the server: a text goes out; labels and the view, or words for
+// [MASK], come back.
 
 const MOST_LABELS = 20;
 const PAUSE = 1500; // milliseconds between two looks whether the server is back
+
+const MASK = "[MASK]";
 
 const settings = JSON.parse(document.getElementById("data").textContent);
 const field = document.getElementById("text");
@@ -11,6 +14,7 @@ const view = document.getElementById("view");
 let request = null; // the newest one's AbortController: an older is let go
 let lastStatus = null;
 let lastLabels = null;
+let lastMasks = null;
 
 /** The server refused, or could not be reached. */
 class Refused extends Error {
@@ -52,8 +56,18 @@ async function predict() {
     field.focus();
     return;
   }
+  if (settings.fills && !text.includes(MASK)) {
+    tell("noMask");
+    field.focus();
+    return;
+  }
   tell("working");
   try {
+    if (settings.fills) {
+      showMasks((await post("api/fill_mask", text, signal)).masks);
+      tell("filled");
+      return;
+    }
     const found = await post("api/predict", text, signal);
     showLabels(found);
     tell("looking");
@@ -91,7 +105,7 @@ async function again(signal) {
 function tell(key, ...values) {
   lastStatus = key && [key, ...values];
   status.textContent = key ? said(key, ...values) : "";
-  status.className = ["down", "busy", "tooLong", "failed", "empty"].includes(key)
+  status.className = ["down", "busy", "tooLong", "failed", "empty", "noMask"].includes(key)
     ? "wrong"
     : "";
 }
@@ -116,6 +130,30 @@ function showLabels(found) {
   answer.hidden = false;
 }
 
+/** For each mask its likeliest words and pieces, the likeliest first. */
+function showMasks(masks) {
+  lastMasks = masks;
+  const kinds = (mask) => ["words", "pieces"].filter((kind) => mask[kind].length);
+  document.getElementById("labels").replaceChildren(
+    ...masks.flatMap((mask, i) => [
+      ...(masks.length > 1 ? [element("h3", {}, said("mask", i + 1))] : []),
+      ...kinds(mask).flatMap((kind) => [
+        element("h4", {}, said(kind)),
+        bars(mask[kind].map((found) => [found.text, found.probability])),
+      ]),
+    ]),
+  );
+  answer.hidden = false;
+}
+
+if (settings.fills) {
+  // The texts of this page in the place of those of the page of labels.
+  for (const key of ["title", "lead", "predict"]) {
+    for (const node of document.querySelectorAll(`[data-text=${key}]`)) {
+      node.dataset.text = `${key}Masks`;
+    }
+  }
+}
 document.getElementById("form").addEventListener("submit", (event) => {
   event.preventDefault();
   predict();
@@ -143,5 +181,6 @@ document.getElementById("examples").append(
 language.listeners.push(() => {
   if (lastStatus) tell(...lastStatus);
   if (lastLabels) showLabels(lastLabels);
+  if (lastMasks) showMasks(lastMasks);
 });
 language.start();

@@ -310,7 +310,10 @@ def test_512_pieces_can_be_read_and_walked_through(
   path = tmp_path / "long.html"
   path.write_text(attention.page(explained), "utf-8")
   page = watched.page
+  # A core that other tests share draws so long a page in up to 30 seconds.
+  page.set_default_timeout(120_000)
   page.goto(f"{path.as_uri()}#en")
+  page.locator("button.word").nth(511).wait_for()
   assert page.locator("button.word").count() == 512
   page.locator("button.word").nth(400).click()
   page.mouse.move(0, 0)

@@ -5,6 +5,7 @@ the optimizer's slots. So a run that was killed and started again ends with the
 same weights as an uninterrupted run.
 """
 
+import abc
 import dataclasses
 import math
 import os
@@ -93,16 +94,17 @@ class Recipe(options.Group):
     _CHOSEN,
     "Peak of the learning rate. -1 chooses the rate by the width of the encoder: "
     "5e-5 for 768 units, 2.6e-4 for 256 units, and four times as much from random "
-    "weights, at most 1e-3; with --freeze_encoder 1e-2 "
-    "(google-research/albert: 5e-5).",
+    "weights, at most 1e-3; with --freeze_encoder, if the head is trained in "
+    "steps, 1e-2 (google-research/albert: 5e-5).",
     minimum=_CHOSEN,
   )
   num_train_epochs: float = options.option(
     _CHOSEN,
     "Number of passes through the training rows, if --train_step is 0. -1 "
     f"chooses a number that gives {_FEWEST_STEPS} steps, but from "
-    f"{_FEWEST_EPOCHS} to {_MOST_EPOCHS} passes; with --freeze_encoder "
-    f"{_HEAD_STEPS} steps, in at most {_MOST_HEAD_EPOCHS} passes. "
+    f"{_FEWEST_EPOCHS} to {_MOST_EPOCHS} passes; with --freeze_encoder, "
+    f"if the head is trained in steps, {_HEAD_STEPS} steps in at most "
+    f"{_MOST_HEAD_EPOCHS} passes. "
     "google-research/albert counts steps, with --train_step.",
     minimum=_CHOSEN,
     maximum=1e6,
@@ -322,13 +324,15 @@ class Recipe(options.Group):
     Args:
       restart: number of the restart; 0 keeps the seed.
     """
-    return self.of_network(restart * _RESTART)
+    return self.reseeded(restart * _RESTART)
 
-  def of_network(self, number: int) -> "Recipe":
-    """Returns the recipe of a network of an ensemble, which differs by its seed.
+  def reseeded(self, number: int) -> "Recipe":
+    """Returns the recipe with a number added to the seed.
+
+    Network n of an ensemble, from 0, has the recipe `reseeded(n)`.
 
     Args:
-      number: the number of the network, from 0; 0 keeps the seed.
+      number: the number to add, at least 0.
     """
     seed = (self.random_seed + number) % options.SEEDS
     return dataclasses.replace(self, random_seed=seed)
@@ -587,7 +591,7 @@ def train(
   learnt = [
     _learnt(
       os.path.join(output_dir, *([f"network_{number}"] * bool(number))),
-      recipe.of_network(number),
+      recipe.reseeded(number),
       start,
       problem,
       rows,
@@ -642,7 +646,7 @@ def train(
 def _evidence(
   problem: problems.Problem,
   datasets: Sequence[Data],
-  loops: Sequence["_Loop | _FittedHead"],
+  loops: Sequence["_Training"],
   recipe: Recipe,
 ) -> answers.Evidence:
   """Returns the rows on which temperature and blend of the networks are fitted.
@@ -677,7 +681,7 @@ def _learnt(
   data: Data,
   framer: framing.Framer,
   origin: Mapping[str, str],
-) -> tuple["_Loop | _FittedHead", int, degenerate_runs.Verdict | None]:
+) -> tuple["_Training", int, degenerate_runs.Verdict | None]:
   """Trains a network, and restarts with other seeds while it learns nothing.
 
   There are at most --max_restarts restarts. Whether a model has learnt depends
@@ -702,7 +706,7 @@ def _learnt(
     folder = os.path.join(output_dir, *([f"restart_{restart}"] * bool(restart)))
     settings = _settings(attempt, start, problem) | dict(origin)
     kind = _FittedHead if attempt.fits_head(problem.TYPE) else _Loop
-    loop = kind(folder, attempt, start, problem, data, framer, settings)
+    loop = kind(_Job(folder, attempt, start, problem, data, framer, settings))
     loop.run()
     verdict = loop.verdict()
     if not verdict:
@@ -853,76 +857,126 @@ def _initial_model(
   return model
 
 
-def _fit_head(
-  model: classifier.Classifier,
-  problem: problems.Problem,
-  vectors: np.ndarray,
-  examples: problems.Examples,
-) -> None:
-  """Assigns the head that fits the vectors of the training inputs.
+@dataclasses.dataclass(frozen=True)
+class _Job:
+  """All that decides a training.
 
-  Args:
-    model: the model whose head is changed.
-    problem: defines the loss.
-    vectors: float32 [inputs, hidden], the pooled vectors of the model's encoder.
-    examples: the same inputs, with their targets and weights.
-  """
-  kernel, bias = linear_heads.fitted(
-    problem, vectors, examples.targets, examples.weights
-  )
-  model.classifier.kernel.assign(kernel)
-  model.classifier.bias.assign(bias)
-
-
-class _FittedHead:
-  """A training without steps: the encoder stays, and the head is fitted.
-
-  It has the methods and attributes of `_Loop` that `train` uses. There is no
-  checkpoint: a fit that was killed begins again, and takes seconds.
-
-  Args:
-    output_dir: the run directory, for run.json.
+  Attributes:
+    output_dir: the run directory of this training.
     recipe: the options of the training.
     start: the initial model.
     problem: the kind of prediction.
     data: the rows.
     framer: makes inputs from texts.
     settings: the settings for run.json.
+  """
+
+  output_dir: str
+  recipe: Recipe
+  start: Start
+  problem: problems.Problem
+  data: Data
+  framer: framing.Framer
+  settings: Mapping[str, Any]
+
+
+class _Training(abc.ABC):
+  """A model, the rows from which it learns, and the judge of its answers.
+
+  Args:
+    job: all that decides the training.
 
   Attributes:
-    model: the model; `run` gives it its head.
+    model: the model; after `run` it has learnt.
     judge: scores the validation rows, or the held-out rows if there are no
       validation rows.
 
   Raises:
-    options.InputError: when `output_dir` holds a run with other settings, or
-      the initial weights do not fit.
+    options.InputError: when the initial weights do not fit.
   """
 
-  def __init__(
-    self,
-    output_dir: str,
-    recipe: Recipe,
-    start: Start,
-    problem: problems.Problem,
-    data: Data,
-    framer: framing.Framer,
-    settings: Mapping[str, Any],
-  ) -> None:
-    self._problem = problem
-    self.model = _initial_model(recipe, start, problem)
-    self._predictor = predictor_of(problem)(self.model, framer, problem)
+  def __init__(self, job: _Job) -> None:
+    self._job, self._recipe = job, job.recipe
+    self.model = _initial_model(job.recipe, job.start, job.problem)
+    self._predictor = predictor_of(job.problem)(
+      self.model, job.framer, job.problem
+    )
     self._framed, self._examples = _examples(
-      framer, recipe, problem, data.train
+      job.framer, job.recipe, job.problem, job.data.train
+    )
+    # A tagger's head reads all positions, which take too much memory to store.
+    self._stores_vectors = (
+      job.recipe.freeze_encoder and job.problem.TYPE != problems.ENTITIES
     )
     self.judge = _Judge(
       self._predictor,
-      data.validation or data.held_out,
-      frozen=True,
-      balanced=recipe.class_weights == "balanced",
+      job.data.validation or job.data.held_out,
+      self._stores_vectors,
+      job.recipe.class_weights == "balanced",
     )
+
+  @abc.abstractmethod
+  def step(self) -> int:
+    """Returns the number of training steps taken so far."""
+
+  @abc.abstractmethod
+  def run(self) -> None:
+    """Trains the model to the end.
+
+    Raises:
+      options.InputError: when the mean loss of an epoch is not finite.
+    """
+
+  @abc.abstractmethod
+  def verdict(self) -> degenerate_runs.Verdict | None:
+    """Returns the verdict on a finished training; None if it has learnt."""
+
+  def _vectors(self) -> np.ndarray:
+    """Returns the pooled vectors of the training inputs, [inputs, hidden]."""
+    return self._predictor.features_of(self._framed)
+
+  def _fit_head(self) -> None:
+    """Assigns the head that fits the vectors of the training inputs."""
+    kernel, bias = linear_heads.fitted(
+      self._job.problem,
+      self._vectors(),
+      self._examples.targets,
+      self._examples.weights,
+    )
+    self.model.classifier.kernel.assign(kernel)
+    self.model.classifier.bias.assign(bias)
+
+  def _remember(self, begun: bool) -> None:
+    """Writes run.json.
+
+    Args:
+      begun: whether settings in an existing run.json must be the same.
+
+    Raises:
+      options.InputError: when run.json holds other settings.
+    """
     usual = dataclasses.asdict(tokenization.Settings())
-    runs.remember(output_dir, settings, begun=True, implied=usual)
+    runs.remember(
+      self._job.output_dir, self._job.settings, begun=begun, implied=usual
+    )
+
+
+class _FittedHead(_Training):
+  """A training without steps: the encoder stays, and the head is fitted.
+
+  There is no checkpoint: a fit that was killed begins again, and takes seconds.
+
+  Args:
+    job: all that decides the training. Its recipe `fits_head`.
+
+  Raises:
+    options.InputError: when the run directory holds a run with other settings,
+      or the initial weights do not fit.
+  """
+
+  def __init__(self, job: _Job) -> None:
+    super().__init__(job)
+    self._remember(begun=True)
 
   def step(self) -> int:
     """Returns 0, the number of training steps."""
@@ -930,12 +984,7 @@ class _FittedHead:
 
   def run(self) -> None:
     """Fits the head to the vectors of the training rows."""
-    _fit_head(
-      self.model,
-      self._problem,
-      self._predictor.features_of(self._framed),
-      self._examples,
-    )
+    self._fit_head()
     score, loss = self.judge.score_and_loss()
     logging.info(
       "the head is fitted to %d inputs; on rows to judge by: loss %.3f, %s %.3f",
@@ -949,55 +998,23 @@ class _FittedHead:
     """Returns None: a fit to the optimum needs neither a rate nor luck."""
 
 
-class _Loop:
-  """One training: its epochs, with a checkpoint and a log line after each.
+class _Loop(_Training):
+  """A training in steps, with a checkpoint and a log line after each epoch.
 
-  The constructor writes run.json. If `output_dir` holds a checkpoint of the
-  same training, the object restores it, and `run` continues from there.
+  The constructor writes run.json. If the run directory holds a checkpoint of
+  the same training, the object restores it, and `run` continues from there.
 
   Args:
-    output_dir: the run directory of this training.
-    recipe: the options of the training.
-    start: the initial model.
-    problem: the kind of prediction.
-    data: the rows.
-    framer: makes inputs from texts.
-    settings: the settings for run.json.
-
-  Attributes:
-    model: the model that is trained; after `run` it has the best weights, if
-      these are kept, else the last.
-    judge: scores the validation rows, or the held-out rows if there are no
-      validation rows.
+    job: all that decides the training.
 
   Raises:
-    options.InputError: when `output_dir` holds a run with other settings, or
-      the initial weights do not fit.
+    options.InputError: when the run directory holds a run with other settings,
+      or the initial weights do not fit.
   """
 
-  def __init__(
-    self,
-    output_dir: str,
-    recipe: Recipe,
-    start: Start,
-    problem: problems.Problem,
-    data: Data,
-    framer: framing.Framer,
-    settings: Mapping[str, Any],
-  ) -> None:
-    self._recipe, self._problem, self._data = recipe, problem, data
-    self._start = start
-    self.model = _initial_model(recipe, start, problem)
-    framed, self._examples = _examples(framer, recipe, problem, data.train)
-    self._predictor = predictor_of(problem)(self.model, framer, problem)
-    # A tagger's head reads all positions, which take too much memory to store.
-    cached = recipe.freeze_encoder and problem.TYPE != problems.ENTITIES
-    self.judge = _Judge(
-      self._predictor,
-      data.validation or data.held_out,
-      cached,
-      recipe.class_weights == "balanced",
-    )
+  def __init__(self, job: _Job) -> None:
+    super().__init__(job)
+    recipe, data = job.recipe, job.data
     inputs = len(self._examples.encoded)
     self._per_epoch = recipe.steps_per_epoch(inputs)
     self._total = recipe.total_steps(inputs)
@@ -1008,11 +1025,11 @@ class _Loop:
     self._step = classifier_step.Step(
       self.model,
       self._optimizer,
-      problem,
+      job.problem,
       recipe.random_seed,
       recipe.gradient_accumulation_steps,
       recipe.freeze_encoder,
-      self._predictor.features_of(framed) if cached else None,
+      self._vectors() if self._stores_vectors else None,
     )
     parts = {"optimizer": self._optimizer, **self.model.parts()}
     self._best = None
@@ -1025,14 +1042,11 @@ class _Loop:
         self.model.trainable_variables, recipe.early_stopping_patience
       )
       parts["best"] = self._best
-    self._checkpoints = checkpoints.Checkpoints(output_dir, parts, keep=2)
+    self._checkpoints = checkpoints.Checkpoints(job.output_dir, parts, keep=2)
     begun = bool(self._checkpoints.steps())
+    self._remember(begun)
     if not begun and self._fits_head_first():
-      _fit_head(
-        self.model, problem, self._predictor.features_of(framed), self._examples
-      )
-    usual = dataclasses.asdict(tokenization.Settings())
-    runs.remember(output_dir, settings, begun=begun, implied=usual)
+      self._fit_head()
     self._checkpoints.restore()
 
   def _fits_head_first(self) -> bool:
@@ -1040,8 +1054,8 @@ class _Loop:
     return (
       self._recipe.head_start == FITTED
       and not self._recipe.freeze_encoder
-      and bool(self._start.init_checkpoint)
-      and self._problem.TYPE != problems.ENTITIES
+      and bool(self._job.start.init_checkpoint)
+      and self._job.problem.TYPE != problems.ENTITIES
     )
 
   def step(self) -> int:
@@ -1081,9 +1095,9 @@ class _Loop:
     logging.info(
       "training on %d rows, %d for validation, %d held out: steps %d to %d, "
       "%d an epoch",
-      len(self._data.train),
-      len(self._data.validation),
-      len(self._data.held_out),
+      len(self._job.data.train),
+      len(self._job.data.validation),
+      len(self._job.data.held_out),
       first,
       self._total,
       self._per_epoch,
@@ -1123,7 +1137,7 @@ class _Loop:
     # order, whose seed is two numbers.
     draw = np.random.default_rng([recipe.random_seed, step, 1])
     ids = without_words(
-      batch.input_ids, recipe.word_dropout, self._start.tokenizer, draw
+      batch.input_ids, recipe.word_dropout, self._job.start.tokenizer, draw
     )
     return dataclasses.replace(batch, input_ids=ids)
 
@@ -1154,7 +1168,7 @@ class _Loop:
       done / self._per_epoch,
       self._total / self._per_epoch,
       loss,
-      "validation" if self._data.validation else "evaluation rows",
+      "validation" if self._job.data.validation else "evaluation rows",
       judged,
       self.judge.score_name,
       score,
@@ -1172,15 +1186,15 @@ class _Loop:
     long = self.step() >= max(degenerate_runs.FEWEST_STEPS, self._per_epoch)
     if not (long and recipe.learning_rate):
       return None
-    rows = self._data.train[
-      :: -(-len(self._data.train) // degenerate_runs.ROWS)
+    rows = self._job.data.train[
+      :: -(-len(self._job.data.train) // degenerate_runs.ROWS)
     ]
     judge = _Judge(self._predictor, rows, frozen=False)
     weights = None
     if recipe.class_weights == "balanced":
-      weights = self._problem.weights(judge.targets)
+      weights = self._job.problem.weights(judge.targets)
     seen = degenerate_runs.finding(
-      self._problem, judge.logits(), judge.targets, weights
+      self._job.problem, judge.logits(), judge.targets, weights
     )
     if not seen:
       return None
@@ -1205,7 +1219,7 @@ class _Loop:
         )
       ]
       for model in (
-        _initial_model(self._recipe, self._start, self._problem),
+        _initial_model(self._recipe, self._job.start, self._job.problem),
         self.model,
       )
     )
